@@ -1,0 +1,91 @@
+# Two commands matter: `make reproduce` runs the recipe, `make test` checks the kit. Each first makes the environment it needs.
+
+# smoke, mini, h100 or paper: see nbs/profiles
+PROFILE ?= smoke
+# constraints-cuda.txt on a machine with an NVIDIA GPU
+CONSTRAINTS ?= constraints.txt
+# processes that run tests side by side
+WORKERS ?= 2
+# the notebooks that `make notebooks` executes
+NOTEBOOKS ?= $(sort $(filter-out nbs/recipe/% nbs/lessons/%, $(wildcard nbs/[!_]*.ipynb nbs/[!_]*/*.ipynb)))
+# any Python from 3.11 on
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+            $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# For Linux the public index holds torch with gigabytes of CUDA; the CPU build comes from your own index or, failing that, from here.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Debian's names for what some tests use: the sandbox, a browser, network namespaces
+SYSTEM := bubblewrap chromium iproute2
+
+BIN   := .venv/bin
+READY := .venv/.installed
+TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
+PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check install
+NBDEV_TEST := $(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|^(recipe|lessons)$$'
+PYTEST     := $(BIN)/pytest --numprocesses $(WORKERS)
+export OMP_NUM_THREADS ?= 1
+
+timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu docs lab notebooks install sandbox system clean
+
+help:  ## list these targets
+	@awk -F ': .*## |: *## ' '/^[a-z-]+:.*##/ { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+reproduce: $(READY)  ## run the recipe and print the claims table; PROFILE=mini for real verdicts
+	$(BIN)/motif-repro run --profile $(PROFILE)
+
+test: test-repository test-notebooks test-python  ## all tests that need no GPU and no long wait
+
+test-repository: $(READY)  ## only: library equals notebooks, notebooks are clean, rooms import in order
+	$(call timed,$@,$(PYTEST) tests/test_repository.py)
+
+test-notebooks: $(READY)  ## only: execute every library notebook
+	$(call timed,$@,$(NBDEV_TEST))
+
+test-python: $(READY)  ## only: the rest of tests/
+	$(call timed,$@,$(PYTEST) --ignore tests/test_repository.py)
+
+test-slow: $(READY)  ## the tests that take minutes
+	$(call timed,$@,$(NBDEV_TEST) --flags slow && $(PYTEST) -m 'slow and not gpu')
+
+test-gpu: $(READY)  ## the tests that need a CUDA device
+	$(call timed,$@,$(NBDEV_TEST) --flags gpu --n-workers 1 && $(BIN)/pytest -m gpu)
+
+docs: $(READY)  ## build the site: open _site/index.html
+	$(call timed,$@,$(BIN)/python nbs/_docs/build.py)
+
+lab: $(READY)  ## open the tour in JupyterLab
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/index.ipynb
+
+notebooks: $(READY)  ## execute the library notebooks (or NOTEBOOKS=...) in place and clean them, ready to be committed
+	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
+	$(BIN)/nbdev-clean
+	$(BIN)/nbdev-export
+
+install: $(READY) sandbox  ## make .venv with the pinned packages, and the sandbox where we may
+
+$(READY): pyproject.toml $(CONSTRAINTS)
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; install it or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into .venv with $$($(PYTHON) --version): some 2 GB, a few minutes, once"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { echo "no virtual environment: on a Debian-like system apt-get install python3-venv"; rm -rf .venv; exit 1; }
+ifeq ($(CONSTRAINTS),constraints.txt)
+	@$(PIP) --no-deps '$(TORCH)+cpu' 2>/dev/null || $(PIP) --no-deps --index-url $(TORCH_INDEX) '$(TORCH)' || \
+	  { echo "no CPU build of $(TORCH): name an index that holds it: make TORCH_INDEX=https://... $(MAKECMDGOALS)"; exit 1; }
+endif
+	@$(PIP) --constraint $(CONSTRAINTS) --editable '.[dev,docs]'
+	@touch $@
+
+sandbox:  # judging a program needs bubblewrap; root on a Debian-like system gets it, all others the line to type
+	@command -v bwrap >/dev/null || { $(call apt,bubblewrap); } || true
+
+system:  ## install the Debian packages that some tests use
+	@dpkg --status $(SYSTEM) >/dev/null 2>&1 || { $(call apt,$(SYSTEM)); }
+
+apt = test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -qq --no-install-recommends $(1) \
+  || { echo "please install: sudo apt-get install $(1)"; false; }
+
+clean:  ## remove what was built; runs/ stays
+	rm -rf .venv _site _proc build dist *.egg-info .pytest_cache
+	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
