@@ -1,0 +1,137 @@
+"Notebooks → pages → site: `python nbs/_docs/build.py` writes _site/, which opens from a file and asks the network for nothing."
+import ast, os, re, shutil, subprocess, sys
+from importlib.metadata import files
+from pathlib import Path
+
+from api import card, symbols
+from fastcore.nbio import mk_cell, new_nb, read_nb, write_nb
+from house import ROOMS, reading_order
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SECTIONS = dict(recipe='The recipe', lessons='The lessons')  # notebooks that run; all other folders are rooms of the library
+
+
+def link(page:Path, target:str, inner:str)->str:
+    "HTML link from `page` to `target`, both relative to the site; MyST would want a heading where our anchors are boxes."
+    return f'<a href="{os.path.relpath(target, page.parent)}">{inner}</a>'
+
+
+def exported(nb)->list:
+    "Every symbol of a notebook's exported cells."
+    return [s for cell in nb.cells if cell.cell_type == 'code' and 'export' in cell.directives for s in symbols(cell.source)]
+
+
+def address_book(notebooks:dict[Path,dict])->dict[str,str]:
+    "Exported name → page and anchor; a name that two modules export stays out."
+    found = [(s.name, f"{page.with_suffix('.html')}#{s.name}") for page, nb in notebooks.items() for s in exported(nb)]
+    return {name: url for name, url in found if sum(name == other for other, _ in found) == 1}
+
+
+def linkify(text:str, page:Path, book:dict[str,str])->str:
+    "Turn `name` and `name()` in prose into links; headings and fenced code stay as they are."
+    def one(match):
+        url = book.get(match[1].removesuffix('()'))
+        return match[0] if url is None or url.startswith(f"{page.with_suffix('.html')}#") else link(page, url, f'<code>{match[1]}</code>')
+    prose = re.split(r'(^```.*?^```|^#.*?$|\[[^\]]*\]\([^)]*\))', text, flags=re.M|re.S)
+    return ''.join(part if i % 2 else re.sub(r'(?<!`)`([\w.]+(?:\(\))?)`(?!`)', one, part) for i, part in enumerate(prose))
+
+
+def is_imports(source:str)->bool:
+    return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(source).body)
+
+
+def page_cells(nb, page:Path, book:dict[str,str])->list:
+    "The cells a reader sees: no hidden ones, no directives, imports folded, an API card under each definition."
+    cells = []
+    for cell in nb.cells:
+        if cell.cell_type == 'markdown':
+            cells.append(cell | dict(source=linkify(cell.source, page, book)))
+            continue
+        directives = cell.directives
+        cell.remove_directives()
+        if 'hide' in directives or not cell.source.strip(): continue
+        if is_imports(cell.source): cell.metadata.tags = [*cell.metadata.get('tags', []), 'hide-input']
+        cells.append(cell)
+        if 'export' in directives:
+            for s in symbols(cell.source): cells.append(mk_cell(f'```{{index}} {s.name}\n```\n\n{card(s, s.name)}', 'markdown'))
+    return cells
+
+
+def opening(nb)->tuple[str,str]:
+    "Title and one-sentence summary."
+    first = nb.cells[0].source
+    return re.match(r'# (.+)', first)[1], re.search(r'^> (.+)', first, re.M)[1]
+
+
+def write_page(nb, page:Path, folder:Path, book:dict[str,str]):
+    module = f' → `motif_repro/{page.with_suffix(".py")}`' if exported(nb) else ''
+    cells = page_cells(nb, page, book)
+    cells.insert(1, mk_cell(f'```{{container}} where\n`nbs/{page}`{module}\n```', 'markdown'))
+    nb.cells = cells
+    nb.metadata.language_info = dict(name='python', pygments_lexer='ipython3')  # nbdev-clean drops it, and with it the colours of code
+    target = folder/page
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_nb(nb, target)
+
+
+def toctree(entries, caption='', hidden=True)->str:
+    options = (f':caption: {caption}\n' if caption else '') + (':hidden:\n' if hidden else '')
+    return f'```{{toctree}}\n{options}\n' + '\n'.join(str(e) for e in entries) + '\n```\n'
+
+
+def write_room(room:str, notebooks:dict[Path,dict], folder:Path):
+    "A room's own page: what it is for, and its notebooks with their summaries."
+    rows = ''.join(f'[{opening(nb)[0]}]({page.name})\n: {opening(nb)[1]}\n\n' for page, nb in notebooks.items())
+    title = room.upper() if len(room) < 3 else room.capitalize()
+    (folder/room/'index.md').write_text(f'# {title}\n\n> {ROOMS[room]}\n\n{rows}\n' + toctree(page.stem for page in notebooks))
+
+
+def write_api(notebooks:dict[Path,dict], folder:Path):
+    "Every exported name on one page, room by room."
+    lines = ['# API index', '', '> Every exported function and class; a name leads to its code, its parameters and the example that checks it.', '']
+    for page, nb in notebooks.items():
+        if not (found := exported(nb)): continue
+        lines += [f"## {'.'.join(page.with_suffix('').parts)}", '', f'[{opening(nb)[0]}]({page}): {opening(nb)[1]}', '']
+        lines += [f"- {link(Path('api.md'), str(page.with_suffix('.html')) + '#' + s.name, f'<code>{s.name}</code>')} {s.sentence}" for s in found]
+        lines += ['']
+    (folder/'api.md').write_text('\n'.join(lines))
+
+
+def write_sources(nbs:Path, folder:Path):
+    "All pages of the site as Sphinx sources in `folder`."
+    shutil.rmtree(folder, ignore_errors=True)
+    paths = list(nbs.glob('[!_.]*/[!_.]*.ipynb'))
+    groups = {name: reading_order([p for p in paths if p.parent.name == name], ROOT/'motif_repro') for name in [*SECTIONS, *ROOMS]}
+    groups = {name: {p.relative_to(nbs): read_nb(p) for p in group} for name, group in groups.items() if group}
+    library = {page: nb for room in ROOMS for page, nb in groups.get(room, {}).items()}
+    book = address_book(library)
+    tour = read_nb(nbs/'index.ipynb') if (nbs/'index.ipynb').exists() else new_nb([mk_cell('# motif_repro\n\n> The Motif reasoning recipe as notebooks that run.', 'markdown')])
+    for name, group in groups.items():
+        (folder/name).mkdir(parents=True)
+        if name in ROOMS: write_room(name, group, folder)
+    write_api(library, folder)
+    trees = [toctree((p.with_suffix('') for p in groups[name]), caption) for name, caption in SECTIONS.items() if name in groups]
+    trees += [toctree((f'{room}/index' for room in ROOMS if room in groups), 'The library'), toctree(['api'], 'Reference')]
+    tour.cells.append(mk_cell('\n'.join(trees), 'markdown'))
+    for page, nb in [(Path('index.ipynb'), tour), *((page, nb) for group in groups.values() for page, nb in group.items())]:
+        write_page(nb, page, folder, book)
+
+
+def vendor_mathjax(static:Path):
+    "MathJax 3.2.2 as one file, out of the Python package that carries it."
+    carried = next(f for f in files('sphinx-mathjax-offline') if f.name == 'tex-svg.js')
+    static.mkdir(parents=True, exist_ok=True)
+    shutil.copy(carried.locate(), static)
+
+
+def build(nbs:Path, folder:Path, site:Path)->int:
+    "Write the sources to `folder` and the finished site to `site`; Sphinx's exit code, which is not 0 after any warning."
+    write_sources(nbs, folder)
+    vendor_mathjax(folder/'_static')
+    sphinx = [sys.executable, '-m', 'sphinx', '--quiet', '--fail-on-warning', '--keep-going', '--fresh-env']
+    return subprocess.run([*sphinx, f"--define=html_static_path={HERE/'static'},{folder/'_static'}", '--conf-dir', HERE, folder, site], check=False).returncode
+
+
+if __name__ == '__main__':
+    sys.exit(build(ROOT/'nbs', ROOT/'_proc', ROOT/'_site'))
