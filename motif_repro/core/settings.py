@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Model', 'Folder', 'Address', 'PREFIX', 'find_root', 'validated', 'Settings', 'load_settings', 'num_cores']
 
-# %% ../../nbs/core/settings.ipynb #9c5877a6
+# %% ../../nbs/core/settings.ipynb #486a67a6
 import configparser, os
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, get_args
 
@@ -15,13 +16,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from .errors import UserError, nearest
 
-# %% ../../nbs/core/settings.ipynb #0cd9f2cf
+# %% ../../nbs/core/settings.ipynb #23b66a0f
 def find_root(
     start:str|Path='.',  # a folder of the checkout
 )->Path:                 # the folder with settings.ini and nbs/
     "The top of the checkout around `start`, or else of the one this library lies in."
-    start = Path(start).resolve()
-    for folder in (start, *start.parents, Path(__file__).resolve().parents[2] if '__file__' in globals() else start):
+    start, library = Path(start).resolve(), Path(find_spec('motif_repro').origin).parent
+    for folder in (start, *start.parents, library.parent):
         if (folder/'settings.ini').is_file() and (folder/'nbs').is_dir(): return folder
     raise UserError(f"{start}: not in a checkout of motif_repro (no settings.ini beside nbs/ here or above); change to one")
 
