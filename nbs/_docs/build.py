@@ -100,7 +100,6 @@ def write_api(notebooks:dict[Path,dict], folder:Path):
 
 def write_sources(nbs:Path, folder:Path):
     "All pages of the site as Sphinx sources in `folder`."
-    shutil.rmtree(folder, ignore_errors=True)
     paths = list(nbs.glob('[!_.]*/[!_.]*.ipynb'))
     groups = {name: reading_order([p for p in paths if p.parent.name == name], ROOT/'motif_repro') for name in [*SECTIONS, *ROOMS]}
     groups = {name: {p.relative_to(nbs): read_nb(p) for p in group} for name, group in groups.items() if group}
@@ -108,7 +107,7 @@ def write_sources(nbs:Path, folder:Path):
     book = address_book(library)
     tour = read_nb(nbs/'index.ipynb') if (nbs/'index.ipynb').exists() else new_nb([mk_cell('# motif_repro\n\n> The Motif reasoning recipe as notebooks that run.', 'markdown')])
     for name, group in groups.items():
-        (folder/name).mkdir(parents=True)
+        (folder/name).mkdir(parents=True, exist_ok=True)
         if name in ROOMS: write_room(name, group, folder)
     write_api(library, folder)
     trees = [toctree((p.with_suffix('') for p in groups[name]), caption) for name, caption in SECTIONS.items() if name in groups]
@@ -125,13 +124,18 @@ def vendor_mathjax(static:Path):
     shutil.copy(carried.locate(), static)
 
 
-def build(nbs:Path, folder:Path, site:Path)->int:
-    "Write the sources to `folder` and the finished site to `site`; Sphinx's exit code, which is not 0 after any warning."
-    write_sources(nbs, folder)
-    vendor_mathjax(folder/'_static')
-    sphinx = [sys.executable, '-m', 'sphinx', '--quiet', '--fail-on-warning', '--keep-going', '--fresh-env']
-    return subprocess.run([*sphinx, f"--define=html_static_path={HERE/'static'},{folder/'_static'}", '--conf-dir', HERE, folder, site], check=False).returncode
+def build(nbs:Path, site:Path, work:Path)->int:
+    "Write the site by way of the folder `work`; 0 unless Sphinx warned, and then an older site stays as it was."
+    write_sources(nbs, work/'source')
+    vendor_mathjax(work/'static')
+    options = ['--quiet', '--fail-on-warning', '--keep-going', '--conf-dir', HERE, f"--define=html_static_path={HERE/'static'},{work/'static'}"]
+    failed = subprocess.run([sys.executable, '-m', 'sphinx', *options, work/'source', work/'site']).returncode
+    if not failed:
+        shutil.rmtree(site, ignore_errors=True)
+        os.replace(work/'site', site)
+    return failed
 
 
 if __name__ == '__main__':
-    sys.exit(build(ROOT/'nbs', ROOT/'_proc', ROOT/'_site'))
+    shutil.rmtree(ROOT/'_proc', ignore_errors=True)
+    sys.exit(build(ROOT/'nbs', ROOT/'_site', ROOT/'_proc'))

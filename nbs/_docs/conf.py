@@ -2,7 +2,6 @@
 project = 'motif_repro'
 author = 'motif_repro contributors'
 html_title = 'motif_repro'
-exclude_patterns = ['_static']
 
 extensions = ['myst_nb', 'sphinx.ext.mathjax']
 myst_enable_extensions = ['amsmath', 'deflist', 'dollarmath']
@@ -15,6 +14,7 @@ html_theme = 'sphinx_book_theme'
 html_css_files = ['kit.css']
 mathjax_path = 'tex-svg.js'
 html_copy_source = False
+html_show_search_summary = False  # summaries are fetched, which a browser refuses for pages opened from a file
 html_show_sourcelink = False
 html_theme_options = dict(
     home_page_in_toc=True, show_navbar_depth=1, show_toc_level=2,
