@@ -74,7 +74,7 @@ ifeq ($(CONSTRAINTS),constraints.txt)
 	@$(PIP) --no-deps '$(TORCH)+cpu' 2>/dev/null || $(PIP) --no-deps --index-url $(TORCH_INDEX) '$(TORCH)' || \
 	  { echo "no CPU build of $(TORCH): name an index that holds it: make TORCH_INDEX=https://... $(MAKECMDGOALS)"; exit 1; }
 endif
-	@$(PIP) --constraint $(CONSTRAINTS) --editable '.[dev,docs]'
+	@$(PIP) --use-pep517 --constraint $(CONSTRAINTS) --editable '.[dev,docs]'
 	@touch $@
 
 sandbox:  # judging a program needs bubblewrap; root on a Debian-like system gets it, all others the line to type

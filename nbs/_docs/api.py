@@ -1,5 +1,5 @@
 "API cards from source alone: what a cell defines, its signature, and the comment that explains each parameter."
-import ast, io, tokenize
+import ast, io, re, tokenize
 from dataclasses import dataclass
 from html import escape
 
@@ -85,16 +85,23 @@ def class_params(node, comments)->list[Param]:
 
 def _code(text): return f'<code>{escape(text)}</code>' if text else ''
 
-def _prose(text):  # `code` in backticks, nothing else
-    parts = text.split('`')
-    return ''.join(_code(p) if i % 2 else escape(p) for i, p in enumerate(parts)) if len(parts) % 2 else escape(text)
+def prose(text:str)->str:
+    "HTML of a docstring or comment: `code` and *emphasis*, nothing else is markup."
+    text = re.sub(r'`([^`]+)`', r'<code>\1</code>', escape(text))
+    return re.sub(r'(?<![\w*])\*([\w ]+)\*(?![\w*])', r'<em>\1</em>', text)
 
 
-def card(s:Symbol, anchor:str)->str:
+def table(params:list[Param])->str:
+    "A row a parameter; a column that would be empty is left out."
+    columns = dict(type=lambda p: _code(p.type), default=lambda p: _code(p.default), meaning=lambda p: prose(p.note))
+    columns = {head: cell for head, cell in columns.items() if any(map(cell, params))}
+    rows = [f"<tr><th>{escape(p.name)}</th>{''.join(f'<td>{cell(p)}</td>' for cell in columns.values())}</tr>" for p in params]
+    return f"<table><tr><th></th>{''.join(f'<th>{head}</th>' for head in columns)}</tr>{''.join(rows)}</table>" if rows else ''
+
+
+def card(s:Symbol)->str:
     "A closed box under the code: name and sentence; opened, a table of parameters and the methods."
-    rows = [*s.params, *([s.returns] if s.returns else [])]
-    cells = [f"<tr><th>{escape(p.name)}</th><td>{_code(p.type)}</td><td>{_code(p.default)}</td><td>{_prose(p.note)}</td></tr>" for p in rows]
-    table = f"<table><tr><th></th><th>type</th><th>default</th><th></th></tr>{''.join(cells)}</table>" if cells else ''
-    methods = ''.join(f"<li>{_code('.' + m.signature.split('.', 1)[1])}<br>{_prose(m.sentence)}</li>" for m in s.methods)
-    return (f'<details class="api" id="{escape(anchor)}"><summary>{_code(s.name)} <span>{_prose(s.sentence)}</span></summary>'
-            f"{table}{f'<ul>{methods}</ul>' if methods else ''}</details>")
+    rows = table([*s.params, *([s.returns] if s.returns else [])])
+    methods = ''.join(f"<li>{_code('.' + m.signature.split('.', 1)[1])}<br>{prose(m.sentence)}</li>" for m in s.methods)
+    return (f'<details class="api" id="{escape(s.name)}"><summary>{_code(s.name)} <span>{prose(s.sentence)}</span></summary>'
+            f"{rows}{f'<ul>{methods}</ul>' if methods else ''}</details>")

@@ -3,7 +3,7 @@ import ast, os, re, shutil, subprocess, sys
 from importlib.metadata import files
 from pathlib import Path
 
-from api import card, symbols
+from api import card, prose, symbols
 from fastcore.nbio import mk_cell, new_nb, read_nb, write_nb
 from house import ROOMS, reading_order
 
@@ -54,7 +54,7 @@ def page_cells(nb, page:Path, book:dict[str,str])->list:
         if is_imports(cell.source): cell.metadata.tags = [*cell.metadata.get('tags', []), 'hide-input']
         cells.append(cell)
         if 'export' in directives:
-            for s in symbols(cell.source): cells.append(mk_cell(f'```{{index}} {s.name}\n```\n\n{card(s, s.name)}', 'markdown'))
+            for s in symbols(cell.source): cells.append(mk_cell(f'```{{index}} {s.name}\n```\n\n{card(s)}', 'markdown'))
     return cells
 
 
@@ -93,7 +93,7 @@ def write_api(notebooks:dict[Path,dict], folder:Path):
     for page, nb in notebooks.items():
         if not (found := exported(nb)): continue
         lines += [f"## {'.'.join(page.with_suffix('').parts)}", '', f'[{opening(nb)[0]}]({page}): {opening(nb)[1]}', '']
-        lines += [f"- {link(Path('api.md'), str(page.with_suffix('.html')) + '#' + s.name, f'<code>{s.name}</code>')} {s.sentence}" for s in found]
+        lines += [f"- {link(Path('api.md'), str(page.with_suffix('.html')) + '#' + s.name, f'<code>{s.name}</code>')} {prose(s.sentence)}" for s in found]
         lines += ['']
     (folder/'api.md').write_text('\n'.join(lines))
 
