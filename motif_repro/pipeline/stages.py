@@ -7,8 +7,8 @@ __all__ = ['STAGES', 'RECIPE', 'HANDOVER', 'StageSpec', 'upstream', 'downstream'
            'stage_recipe', 'stage_key', 'read_record', 'input_hash', 'what_changed', 'git_commit', 'surroundings',
            'Stage', 'find_inputs', 'open_stage']
 
-# %% ../../nbs/pipeline/stages.ipynb #babede8d
-import ast, hashlib, json, math, os, platform, shutil, subprocess, sys, time
+# %% ../../nbs/pipeline/stages.ipynb #f71d4ed3
+import ast, hashlib, json, os, platform, shutil, subprocess, sys, time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -22,8 +22,8 @@ from .. import __version__
 from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, content_hash, disk_errors
 from ..core.settings import find_root, load_settings, validated
-from .profiles import (StageParams, TasksParams, TracesParams, BaseParams, SftParams, EvaluateParams, ReportParams,
-                                           code_cells, is_parameters, notebook_parameters)
+from .profiles import (BaseParams, EvaluateParams, ReportParams, SftParams, TasksParams, TracesParams, code_cells,
+                                           is_parameters)
 
 # %% ../../nbs/pipeline/stages.ipynb #5ce8ceb2
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +250,7 @@ def find_inputs(
         if folder := found.get(need) or _newest(need, run, runs_dir): found = {need: folder} | _ancestors(folder) | found
     return {need: found[need] for need in needs if need in found}
 
-# %% ../../nbs/pipeline/stages.ipynb #1c984630
+# %% ../../nbs/pipeline/stages.ipynb #ecceb100
 def _inputs_by_hand(name:str, run:Path, stages:Mapping[str,StageSpec], root:Path)->dict[str,Path]:
     "The inputs of stage `name`, found or made; a line says which."
     runs_dir, needs = load_settings(root).runs_dir, stages[name].needs
@@ -260,7 +260,7 @@ def _inputs_by_hand(name:str, run:Path, stages:Mapping[str,StageSpec], root:Path
         wanted = set(missing).union(*(upstream(need, stages) for need in missing))
         only = [stage for stage in stages if stage in wanted and not read_record(run/stage)]
         print(f"{name}: no finished {', '.join(missing)} in {runs_dir}: making {', '.join(only)} at smoke size in {run}")
-        run_pipeline('smoke', run=run, only=only, stages=stages, root=root)
+        run_pipeline('smoke', folder=run, only=only, stages=stages, root=root)
         found = find_inputs(needs, run, runs_dir)
     for need, folder in found.items(): print(f"{name}: {need} from {os.path.relpath(folder, root)}")
     return found
