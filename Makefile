@@ -8,6 +8,8 @@ CONSTRAINTS ?= constraints.txt
 WORKERS ?= 2
 # the notebooks that `make notebooks` executes
 NOTEBOOKS ?= $(sort $(filter-out nbs/recipe/% nbs/lessons/%, $(wildcard nbs/[!_]*.ipynb nbs/[!_]*/*.ipynb)))
+# what `make fresh-clone` does there
+GOALS ?= test reproduce
 # any Python from 3.11 on
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
@@ -27,7 +29,7 @@ export OMP_NUM_THREADS ?= 1
 timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu docs lab notebooks install sandbox system clean
+.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu docs lab notebooks install sandbox system fresh-clone clean
 
 help:  ## list these targets
 	@awk -F ': .*## |: *## ' '/^[a-z-]+:.*##/ { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +87,10 @@ system:  ## install the Debian packages that some tests use
 
 apt = test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -qq --no-install-recommends $(1) \
   || { echo "please install: sudo apt-get install $(1)"; false; }
+
+fresh-clone:  ## what a stranger gets: test and reproduce (or GOALS=...) in a clone with an empty HOME
+	@folder=$$(mktemp -d) && trap "rm -rf $$folder" EXIT && git clone --quiet . $$folder/clone && mkdir $$folder/home && \
+	  HOME=$$folder/home $(MAKE) --directory $$folder/clone $(GOALS)
 
 clean:  ## remove what was built; runs/ stays
 	rm -rf .venv _site _proc build dist *.egg-info .pytest_cache
