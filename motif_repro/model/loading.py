@@ -6,7 +6,7 @@
 __all__ = ['HUB_ID', 'NOT_NEEDED', 'find_model', 'missing_part', 'folders_in', 'first_line', 'check_files', 'weight_files',
            'check_loading', 'check_vocabulary', 'quiet_transformers', 'load_model', 'load_tokenizer', 'save_model']
 
-# %% ../../nbs/model/loading.ipynb #ef18d6e5
+# %% ../../nbs/model/loading.ipynb #d176ed2c
 import json, os, re
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError, StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 import motif_repro.model.motif   # registers Motif with the Auto classes
@@ -53,7 +53,7 @@ def missing_part(path:Path)->str:
 def folders_in(path:Path)->list[str]: return [p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith('.')]
 def first_line(e:Exception)->str: return str(e).strip().split('\n')[0]
 
-# %% ../../nbs/model/loading.ipynb #81cbc200
+# %% ../../nbs/model/loading.ipynb #aef6c59d
 def check_files(folder:Path):
     "Refuse a folder without config, without safetensors, or with files that are not whole."
     if not (folder/'config.json').is_file():
@@ -62,7 +62,8 @@ def check_files(folder:Path):
                         "give the folder that save_model or save_pretrained wrote"))
     for file in weight_files(folder):
         if not file.is_file(): raise UserError(f"{file}: is named in the index, but missing; copy the whole folder again")
-        try: safe_open(file, framework='pt')
+        try:
+            with safe_open(file, framework='pt'): pass
         except SafetensorError as e:
             raise UserError(f"{file}: is corrupted or cut off ({first_line(e)}); copy it again, or go back to an earlier checkpoint") from e
 

@@ -7,10 +7,11 @@ __all__ = ['MotifConfig', 'check_motif_config', 'lambda_init', 'differential_lam
            'MotifAttention', 'MotifMLP', 'MotifDecoderLayer', 'MotifPreTrainedModel', 'MotifModel', 'MotifForCausalLM',
            'motif_12_7b_config', 'count_parameters', 'tiny_motif_config']
 
-# %% ../../nbs/model/motif.ipynb #6448d46f
+# %% ../../nbs/model/motif.ipynb #1a286aba
 import math
 
 import torch
+from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import (AutoConfig, AutoModel, AutoModelForCausalLM, Cache, DynamicCache, GenerationMixin, PreTrainedConfig,
                           PreTrainedModel, initialization as init)
@@ -25,7 +26,8 @@ from transformers.utils.output_capturing import capture_outputs
 from ..core.errors import UserError
 from ..kernels.polynorm import PolyNorm, upcast
 
-# %% ../../nbs/model/motif.ipynb #456d5f2c
+# %% ../../nbs/model/motif.ipynb #1d2d6d16
+@strict
 class MotifConfig(PreTrainedConfig):
     "Sizes of a Motif model, by Llama's names; the defaults are Motif-2-12.7B."
     model_type = 'motif'
