@@ -29,10 +29,10 @@ export OMP_NUM_THREADS ?= 1
 timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu docs lab notebooks install sandbox system fresh-clone clean
+.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu docs lab notebooks recipe-notebooks install sandbox system fresh-clone clean
 
 help:  ## list these targets
-	@awk -F ': .*## |: *## ' '/^[a-z-]+:.*##/ { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+	@awk -F ': .*## |: *## ' '/^[a-z-]+:.*##/ { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 reproduce: $(READY)  ## run the recipe and print the claims table; PROFILE=mini for real verdicts
 	$(BIN)/motif-repro run --profile $(PROFILE)
@@ -55,7 +55,7 @@ test-gpu: $(READY)  ## the tests that need a CUDA device
 	$(call timed,$@,$(NBDEV_TEST) --flags gpu --n-workers 1 && $(BIN)/pytest -m gpu)
 
 docs: $(READY)  ## build the site: open _site/index.html
-	$(call timed,$@,$(BIN)/python nbs/_docs/build.py)
+	$(call timed,$@,$(BIN)/python nbs/_docs/make_site.py)
 
 lab: $(READY)  ## open the tour in JupyterLab
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/index.ipynb
@@ -64,6 +64,10 @@ notebooks: $(READY)  ## execute the library notebooks (or NOTEBOOKS=...) in plac
 	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)
 	$(BIN)/nbdev-clean
 	$(BIN)/nbdev-export
+
+recipe-notebooks: reproduce  ## give the recipe notebooks the outputs of that run, ready to be committed
+	$(BIN)/python nbs/_docs/adopt.py runs/$(PROFILE)/notebooks
+	$(BIN)/nbdev-clean
 
 install: $(READY) sandbox  ## make .venv with the pinned packages, and the sandbox where we may
 

@@ -1,4 +1,4 @@
-"Sphinx's settings for the site; build.py writes its sources."
+"Sphinx's settings for the site; make_site.py writes its sources."
 project = 'motif_repro'
 author = 'motif_repro contributors'
 html_title = 'motif_repro'

@@ -1,5 +1,5 @@
 "The house that the notebooks live in: its rooms, what a module imports, and the order in which to read."
-import ast
+import ast, json, re
 from pathlib import Path
 
 # A room imports only from rooms above it: tests/test_repository.py holds that, and the site keeps the order.
@@ -16,12 +16,12 @@ ROOMS = dict(
 )
 
 
-def imported_modules(module:Path, package:Path)->set[str]:
-    "Dotted names below `package` that the file `module` imports anywhere, functions and `import_module('...')` included."
+def imported_modules(module:Path, package:Path, lazy:bool=True)->set[str]:
+    "Dotted names below `package` that the file `module` imports; `lazy`: inside functions and by `import_module('...')`, too."
     tree, name = ast.parse(module.read_text()), package.name
     here = [name, *module.relative_to(package).parts[:-1]]  # what a leading dot refers to
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(tree) if lazy else tree.body:
         if isinstance(node, ast.Import): found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = '.'.join([*here[:len(here) - node.level + 1], *filter(None, [node.module])]) if node.level else node.module
@@ -31,14 +31,25 @@ def imported_modules(module:Path, package:Path)->set[str]:
     return {dotted.removeprefix(f'{name}.') for dotted in found if str(dotted).startswith(f'{name}.')}
 
 
-def reading_order(notebooks:list[Path], package:Path)->list[Path]:
-    "What a notebook builds on comes before it, otherwise by name."
-    module = {nb: package/nb.parent.name/f'{nb.stem}.py' for nb in notebooks}
-    needs = {nb: imported_modules(file, package) if file.is_file() else set() for nb, file in module.items()}
+def next_notebooks(notebook:Path)->set[str]:
+    "Names of the neighbours that a notebook's last cell sends its reader to."
+    last = ''.join(json.loads(notebook.read_text())['cells'][-1]['source'])
+    return set(re.findall(r'\]\((\w+)\.ipynb\)', last))
+
+
+def reading_order(
+    notebooks:list[Path],  # of one folder
+    package:Path,          # the library they make
+)->list[Path]:
+    "A notebook comes after those it imports and those that name it as the next; else by name."
+    module = {nb.stem: package/nb.parent.name/f'{nb.stem}.py' for nb in notebooks}
+    follow = {nb.stem: next_notebooks(nb) for nb in notebooks}
+    before = {name: {other for other in module if name in follow[other] or file.is_file() and
+                     f'{file.parent.name}.{other}' in imported_modules(file, package, lazy=False)} - {name} for name, file in module.items()}
     order, left = [], sorted(notebooks)
     while left:
-        waiting = {f'{nb.parent.name}.{nb.stem}' for nb in left}
-        free = next((nb for nb in left if not needs[nb] & waiting - {f'{nb.parent.name}.{nb.stem}'}), left[0])
-        order.append(free)
-        left.remove(free)
+        free = [nb for nb in left if not before[nb.stem] & {other.stem for other in left}] or left
+        named = [nb for nb in free if order and nb.stem in follow[order[-1].stem]]
+        order.append((named or free)[0])
+        left.remove(order[-1])
     return order

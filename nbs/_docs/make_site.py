@@ -1,4 +1,4 @@
-"Notebooks → pages → site: `python nbs/_docs/build.py` writes _site/, which opens from a file and asks the network for nothing."
+"Notebooks → pages → site: `python nbs/_docs/make_site.py` writes _site/, which opens from a file and asks the network for nothing."
 import ast, os, re, shutil, subprocess, sys
 from importlib.metadata import files
 from pathlib import Path
@@ -37,8 +37,10 @@ def linkify(text:str, page:Path, book:dict[str,str])->str:
     return ''.join(part if i % 2 else re.sub(r'(?<!`)`([\w.]+(?:\(\))?)`(?!`)', one, part) for i, part in enumerate(prose))
 
 
-def is_imports(source:str)->bool:
-    return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(source).body)
+def is_setup(source:str)->bool:
+    "Imports, and calls such as `use_style()` after them."
+    first, *rest = ast.parse(source).body
+    return isinstance(first, (ast.Import, ast.ImportFrom)) and all(isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr)) for node in rest)
 
 
 def page_cells(nb, page:Path, book:dict[str,str])->list:
@@ -51,7 +53,7 @@ def page_cells(nb, page:Path, book:dict[str,str])->list:
         directives = cell.directives
         cell.remove_directives()
         if 'hide' in directives or not cell.source.strip(): continue
-        if is_imports(cell.source): cell.metadata.tags = [*cell.metadata.get('tags', []), 'hide-input']
+        if is_setup(cell.source): cell.metadata.tags = [*cell.metadata.get('tags', []), 'hide-input']
         cells.append(cell)
         if 'export' in directives:
             for s in symbols(cell.source): cells.append(mk_cell(f'```{{index}} {s.name}\n```\n\n{card(s)}', 'markdown'))
@@ -124,7 +126,7 @@ def vendor_mathjax(static:Path):
     shutil.copy(carried.locate(), static)
 
 
-def build(nbs:Path, site:Path, work:Path)->int:
+def make_site(nbs:Path, site:Path, work:Path)->int:
     "Write the site by way of the folder `work`; 0 unless Sphinx warned, and then an older site stays as it was."
     write_sources(nbs, work/'source')
     vendor_mathjax(work/'static')
@@ -138,4 +140,4 @@ def build(nbs:Path, site:Path, work:Path)->int:
 
 if __name__ == '__main__':
     shutil.rmtree(ROOT/'_proc', ignore_errors=True)
-    sys.exit(build(ROOT/'nbs', ROOT/'_site', ROOT/'_proc'))
+    sys.exit(make_site(ROOT/'nbs', ROOT/'_site', ROOT/'_proc'))
