@@ -67,7 +67,7 @@ class EvaluateParams(StageParams):
 
 class ReportParams(StageParams): pass
 
-# %% ../../nbs/pipeline/profiles.ipynb #5f715459
+# %% ../../nbs/pipeline/profiles.ipynb #08ae3346
 def code_cells(
     notebook:str|Path,  # .ipynb
 )->list[dict]:          # its code cells as they stand in the file; source joined to one string
@@ -88,7 +88,7 @@ def notebook_parameters(
     "The parameters of `notebook` and their defaults, which must be literals."
     source = next((cell['source'] for cell in code_cells(notebook) if is_parameters(cell)), None)
     if source is None: raise UserError(f"{notebook}: no cell is tagged 'parameters'; tag the one that sets them")
-    try: values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(source).body}
+    try: values = {target.id: ast.literal_eval(node.value) for node in ast.parse(source).body for [target] in [node.targets]}
     except (SyntaxError, AttributeError, ValueError) as e:
         raise UserError(f"{notebook}: the parameters cell takes lines of `name = literal` only ({e}); compute elsewhere") from e
     return {name: value for name, value in values.items() if name != 'run_dir'}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_disk', 'run_lock', 'select_stages', 'Run', 'plan', 'check_inputs', 'time_left', 'clock', 'num_threads',
            'Progress', 'describe_failure', 'claims_table', 'read_times', 'keep_time', 'StageFailed', 'run_pipeline',
-           'open_run']
+           'open_run', 'status_table']
 
 # %% ../../nbs/pipeline/runner.ipynb #c08de6e6
 import json, os, re, shutil, subprocess, sys, time
@@ -363,3 +363,14 @@ def _execute(run:Run, selected:list[str], settings:Settings, force:bool)->dict[s
         if path.name == 'claims.json': print(claims_table(json.loads(path.read_text())))
     for path in published: print(run.shown(path))
     return outcome
+
+# %% ../../nbs/pipeline/runner.ipynb #0b18e3b0
+def status_table(run:Run)->str:
+    "A line for each stage: whether it is up to date, when it finished, how long it took, what came out."
+    lines, times = [f"{'stage':<12}{'finished':<22}{'time':>7}  "], read_times(run.folder)
+    for name in run.stages:
+        record, why = read_record(run.final(name)), run.why(name)
+        when = record['finished'][:16].replace('T', ' ') + ' UTC' if record else '-'
+        note = f"{record['headline']}{why and f' (out of date: {why})'}" if record else why
+        lines.append(f"{name:<12}{when:<22}{clock(times[name]) if name in times else '':>7}  {note}")
+    return '\n'.join([str(run.shown(run.folder)), *lines])

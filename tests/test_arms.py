@@ -1,0 +1,59 @@
+"Arms and seeds: what is computed, what is kept, what a failure costs."
+import os
+from pathlib import Path
+
+import pytest
+
+from motif_repro.core.errors import UserError
+from motif_repro.pipeline.arms import ArmsFailed, run_arms
+
+def measured(*, seed, log, value=1.0, fail_on=()):
+    "Notes each call in `log`, with the process and the threads it may use."
+    import torch
+    with open(log, 'a') as f: print(seed, file=f)
+    if seed in fail_on: raise RuntimeError(f'no luck with {seed}')
+    return dict(value=value*seed, process=os.getpid(), threads=torch.get_num_threads())
+
+@pytest.fixture
+def log(tmp_path):
+    "The file that calls are noted in."
+    (path := tmp_path/'calls.txt').touch()
+    return path
+
+calls = lambda log: len(log.read_text().split())
+
+def test_rows_are_in_order_and_each_process_has_one_thread(log, tmp_path):
+    arms = dict(b=dict(log=str(log), value=2.0), a=dict(log=str(log), value=3.0))
+    rows = run_arms(measured, arms, (2, 0, 1), tmp_path/'rows', workers=2)
+    assert [(row['arm'], row['seed'], row['value']) for row in rows] == [('b', 2, 4), ('b', 0, 0), ('b', 1, 2), ('a', 2, 6), ('a', 0, 0), ('a', 1, 3)]
+    assert {row['threads'] for row in rows} == {1} and os.getpid() not in {row['process'] for row in rows}
+
+def test_only_what_is_missing_is_computed(log, tmp_path, capsys):
+    arms = dict(a=dict(log=str(log)), b=dict(log=str(log)))
+    first = run_arms(measured, arms, range(2), tmp_path/'rows', workers=2)
+    assert run_arms(measured, arms, range(2), tmp_path/'rows', workers=2) == first and calls(log) == 4
+    assert '4 of 4 rows are there already' in capsys.readouterr().out
+    next(Path(tmp_path/'rows').glob('a-seed1-*')).unlink()
+    run_arms(measured, arms, range(3), tmp_path/'rows', workers=2)
+    assert calls(log) == 4 + 1 + 2
+    run_arms(measured, arms | dict(b=dict(log=str(log), value=5.0)), range(3), tmp_path/'rows', workers=2)
+    assert calls(log) == 7 + 3
+
+def test_a_failure_names_arm_and_seed_and_costs_no_other_row(log, tmp_path):
+    arms = dict(good=dict(log=str(log)), bad=dict(log=str(log), fail_on=[1]))
+    with pytest.raises(ArmsFailed, match=r"1 of 6 failed(.|\n)*arm 'bad', seed 1:(.|\n)*in measured(.|\n)*no luck with 1"):
+        run_arms(measured, arms, range(3), tmp_path/'rows', workers=2)
+    assert len(list((tmp_path/'rows').iterdir())) == 5
+
+def test_a_result_that_is_no_number_is_a_failure(tmp_path):
+    with pytest.raises(ArmsFailed, match='Out of range float values'): run_arms(lambda *, seed: dict(value=float('nan')), dict(a={}), [0], tmp_path, workers=1)
+    assert not list(tmp_path.iterdir())
+
+def test_an_arm_name_must_name_a_file(tmp_path):
+    with pytest.raises(UserError, match="arm 'a/b' can't name a file"): run_arms(measured, {'a/b': {}}, [0], tmp_path)
+
+def test_workers_follow_the_share_of_cores(tmp_path, monkeypatch):
+    "With one thread for this notebook all rows are computed in this very process."
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    rows = run_arms(lambda *, seed: dict(process=os.getpid()), dict(a={}), range(2), tmp_path)
+    assert {row['process'] for row in rows} == {os.getpid()}
