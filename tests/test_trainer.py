@@ -1,0 +1,83 @@
+"The trainer: killed, resumed, sharded or repeated, a job ends in the same numbers."
+import json, signal, subprocess, sys, time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from motif_repro.alignment.teachers import solve
+from motif_repro.core.errors import UserError
+from motif_repro.core.rows import content_hash, write_rows
+from motif_repro.model.loading import load_model, save_model
+from motif_repro.model.motif import MotifForCausalLM, tiny_motif_config
+from motif_repro.model.tokenizer import train_tokenizer
+from motif_repro.tasks.math import draw_tasks
+
+from motif_repro.training.trainer import TrainJob, launch, run_job
+
+
+@pytest.fixture(scope='module')
+def job(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('trainer')
+    traces = [solve(task, 'stepwise') for task in draw_tasks('chain_sum', 3, 64, 'train')]
+    write_rows(folder/'traces.jsonl', [asdict(t) for t in traces])
+    tokenizer = train_tokenizer([text for t in traces for text in (t.question, t.response)])
+    torch.manual_seed(0)
+    save_model(MotifForCausalLM(tiny_motif_config(len(tokenizer), hidden_size=32, num_layers=2)), tokenizer, folder/'start')
+    return TrainJob(model=str(folder/'start'), traces=str(folder/'traces.jsonl'), out=str(folder/'whole'), steps=16, seq_len=128,
+                    rows_per_step=4, learning_rate=3e-3, checkpoint_every=3)
+
+@pytest.fixture(scope='module')
+def whole(job): return run_job(job)
+
+def elsewhere(job, name, **changes): return replace(job, out=str(Path(job.out).with_name(name)), **changes)
+def losses(metrics): return torch.tensor([row['loss'] for row in metrics])
+
+
+def test_the_loss_falls_and_a_repetition_is_identical(job, whole):
+    assert whole[-1]['loss'] < whole[0]['loss'] - 0.5
+    again = elsewhere(job, 'again')
+    assert run_job(again) == whole
+    assert content_hash(Path(again.out)/'model/model.safetensors') == content_hash(Path(job.out)/'model/model.safetensors')
+
+def test_another_seed_reads_in_another_order(job, whole): assert run_job(elsewhere(job, 'seed', seed=1, steps=2)) != whole[:2]
+
+def test_two_processes_with_zero_2_give_the_losses_of_one(job, whole):
+    two = launch(elsewhere(job, 'two', zero_stage=2), 2)
+    assert [row['num_tokens'] for row in two] == [row['num_tokens'] for row in whole]
+    torch.testing.assert_close(losses(two), losses(whole), rtol=0, atol=2e-5)
+
+@pytest.mark.parametrize('stage', [1, 3])
+def test_zero_stages_give_the_same_losses_and_a_whole_model(job, whole, stage):
+    sharded = elsewhere(job, f'zero{stage}', zero_stage=stage, steps=4)
+    torch.testing.assert_close(losses(run_job(sharded)), losses(run_job(elsewhere(job, 'zero0', steps=4))), rtol=0, atol=2e-5)
+    assert load_model(Path(sharded.out)/'model')[0].num_parameters() == load_model(job.model)[0].num_parameters()
+
+def test_kill_9_in_the_middle_ends_in_the_same_numbers(job, whole):
+    killed = elsewhere(job, 'killed')
+    out = Path(killed.out)
+    out.mkdir()
+    (out/'job.json').write_text(json.dumps(asdict(killed)))
+    code = 'from motif_repro.training.trainer import main; main()'
+    process = subprocess.Popen([sys.executable, '-c', code, str(out/'job.json')], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 90
+    while time.time() < deadline and process.poll() is None:
+        if (out/'metrics.jsonl').is_file() and (out/'metrics.jsonl').read_bytes().count(b'\n') >= 7: break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out/'model').exists(), "it ended before it was killed"
+    torn = out/'checkpoints/step000099'   # what a kill in the middle of a save leaves behind
+    torn.mkdir(parents=True)
+    (torn/'mp_rank_00_model_states.pt').write_bytes(b'torn')
+    done = []
+    assert run_job(killed, on_step=done.append) == whole
+    assert 0 < done[0]['step'] <= 8, "it began anew instead of resuming"
+
+def test_a_loss_that_is_no_number_stops_the_run(job, tmp_path):
+    model, tokenizer = load_model(job.model)
+    torch.nn.init.constant_(model.lm_head.weight, float('nan'))
+    save_model(model, tokenizer, tmp_path/'nan')
+    with pytest.raises(UserError, match='step 0: the loss is nan; lower learning_rate'): run_job(elsewhere(job, 'nan', model=str(tmp_path/'nan')))
+
