@@ -97,7 +97,7 @@ def pass_at_k(
     if np.any(np.less(num_correct, 0) | np.greater(num_correct, num_samples)): raise UserError("more right answers than answers, or fewer than 0")
     return stats.hypergeom.sf(0, num_samples, num_correct, k)[()]
 
-# %% ../../nbs/core/stats.ipynb #09b33ada
+# %% ../../nbs/core/stats.ipynb #4d7eb7db
 def rate_ci(
     scores:Sequence[float],  # of each problem, in [0, 1]: its share of right answers, or its pass@k
     answers:float=1,         # independent answers behind each score; 1: every problem counts as one coin
@@ -109,7 +109,7 @@ def rate_ci(
     spread = scores.var(ddof=1) if n > 1 else 0.
     coins  = np.clip(n*p*(1 - p)/spread, n, n*answers) if spread else n
     centre, half = p + z*z/(2*coins), z*np.sqrt(p*(1 - p)/coins + z*z/(4*coins**2))
-    low, high = np.clip([(centre - half)/(1 + z*z/coins), (centre + half)/(1 + z*z/coins)], 0, 1)
+    low, high = np.clip([centre - half, centre + half]/(1 + z*z/coins), [0, p], [p, 1])   # rounding may reach beyond
     return Estimate(float(p), float(low), float(high), n)
 
 # %% ../../nbs/core/stats.ipynb #d7ce5202
