@@ -33,7 +33,7 @@ def _run_one(fn:Callable, arm:str, settings:Mapping, seed:int, path:Path)->str:
 class ArmsFailed(RuntimeError):
     "Some arms failed; the rows of all others are kept."
 
-# %% ../../nbs/pipeline/arms.ipynb #e38ffb00
+# %% ../../nbs/pipeline/arms.ipynb #50c232e4
 def run_arms(
     fn:Callable,                    # a plain function: (*, seed, **settings) → dict of JSON values
     arms:Mapping[str,Mapping],      # name → settings, JSON values
@@ -51,7 +51,8 @@ def run_arms(
     missing = [job for job in jobs if not job[-1].is_file()]
     if len(missing) < len(jobs): print(f"{len(jobs) - len(missing)} of {len(jobs)} rows are there already")
     workers = workers or int(os.environ.get('OMP_NUM_THREADS') or num_cores())
-    with parallel_config('loky', inner_max_num_threads=1, initializer=end_with_parent, initargs=(os.getpid(),)):
+    with parallel_config('loky', inner_max_num_threads=1, initializer=end_with_parent, initargs=(os.getpid(),),
+                         idle_worker_timeout=1):  # joblib's 300 s would keep a finished notebook from ending
         errors = Parallel(n_jobs=workers, batch_size=1)(delayed(_run_one)(fn, *job) for job in missing)
     failed = [f"arm '{arm}', seed {seed}:\n{error}" for (arm, _, seed, _), error in zip(missing, errors) if error]
     if failed: raise ArmsFailed(f"{len(failed)} of {len(jobs)} failed; the other rows are kept in {out_dir}\n" + '\n'.join(failed))
