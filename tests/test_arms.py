@@ -1,7 +1,8 @@
 "Arms and seeds: what is computed, what is kept, what a failure costs."
-import os
+import os, subprocess, sys, time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from motif_repro.core.errors import UserError
@@ -25,7 +26,8 @@ calls = lambda log: len(log.read_text().split())
 def test_rows_are_in_order_and_each_process_has_one_thread(log, tmp_path):
     arms = dict(b=dict(log=str(log), value=2.0), a=dict(log=str(log), value=3.0))
     rows = run_arms(measured, arms, (2, 0, 1), tmp_path/'rows', workers=2)
-    assert [(row['arm'], row['seed'], row['value']) for row in rows] == [('b', 2, 4), ('b', 0, 0), ('b', 1, 2), ('a', 2, 6), ('a', 0, 0), ('a', 1, 3)]
+    assert [(row['arm'], row['seed']) for row in rows] == [('b', 2), ('b', 0), ('b', 1), ('a', 2), ('a', 0), ('a', 1)]
+    assert [row['value'] for row in rows] == [4, 0, 2, 6, 0, 3]
     assert {row['threads'] for row in rows} == {1} and os.getpid() not in {row['process'] for row in rows}
 
 def test_only_what_is_missing_is_computed(log, tmp_path, capsys):
@@ -46,7 +48,8 @@ def test_a_failure_names_arm_and_seed_and_costs_no_other_row(log, tmp_path):
     assert len(list((tmp_path/'rows').iterdir())) == 5
 
 def test_a_result_that_is_no_number_is_a_failure(tmp_path):
-    with pytest.raises(ArmsFailed, match='Out of range float values'): run_arms(lambda *, seed: dict(value=float('nan')), dict(a={}), [0], tmp_path, workers=1)
+    with pytest.raises(ArmsFailed, match='Out of range float values'):
+        run_arms(lambda *, seed: dict(value=float('nan')), dict(a={}), [0], tmp_path, workers=1)
     assert not list(tmp_path.iterdir())
 
 def test_an_arm_name_must_name_a_file(tmp_path):
@@ -57,3 +60,21 @@ def test_workers_follow_the_share_of_cores(tmp_path, monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     rows = run_arms(lambda *, seed: dict(process=os.getpid()), dict(a={}), range(2), tmp_path)
     assert {row['process'] for row in rows} == {os.getpid()}
+
+def test_no_process_outlives_a_killed_experiment(tmp_path):
+    script = f"""
+def wait(*, seed):
+    import os, pathlib, time
+    pathlib.Path({str(tmp_path)!r}, str(seed)).write_text(str(os.getpid()))
+    time.sleep(60)
+from motif_repro.pipeline.arms import run_arms
+run_arms(wait, dict(a={{}}), range(2), {str(tmp_path/'rows')!r}, workers=2)"""
+    (path := tmp_path/'experiment.py').write_text(script)
+    experiment, deadline = subprocess.Popen([sys.executable, path]), time.monotonic() + 30
+    while not all((tmp_path/name).is_file() and (tmp_path/name).read_text() for name in '01'):
+        assert experiment.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    workers = [psutil.Process(int((tmp_path/name).read_text())) for name in '01']
+    experiment.kill()
+    experiment.wait()
+    assert psutil.wait_procs(workers, timeout=5)[1] == []

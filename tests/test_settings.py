@@ -33,7 +33,7 @@ def test_hub_for_kernels(checkout):
     assert load_settings(root, {}).environ() == dict(HF_HUB_CACHE=str(root/'cache'), HF_ENDPOINT='https://hub.example')
 
 def test_endpoints(checkout):
-    root = checkout(INI.replace('endpoints =', 'endpoints =\n    teacher = http://localhost:8000/v1\n    judge = http://localhost:8001/v1?a=b'))
+    root = checkout(INI.replace('endpoints =', 'endpoints =\n  teacher = http://localhost:8000/v1\n  judge = http://localhost:8001/v1?a=b'))
     assert load_settings(root, {}).endpoints == dict(teacher='http://localhost:8000/v1', judge='http://localhost:8001/v1?a=b')
 
 @pytest.mark.parametrize('old, new, words', [
@@ -55,7 +55,8 @@ def test_mistakes_in_the_file(checkout, old, new, words):
     for word in [str(root/'settings.ini'), *words]: assert word in message
 
 def test_mistakes_in_the_environment():
-    assert "environment, MOTIF_REPRO_RUN_DIR: unknown key 'run_dir'; did you mean 'runs_dir'?" == refusal(ROOT, dict(MOTIF_REPRO_RUN_DIR='x'))
+    message = refusal(ROOT, dict(MOTIF_REPRO_RUN_DIR='x'))
+    assert message == "environment, MOTIF_REPRO_RUN_DIR: unknown key 'run_dir'; did you mean 'runs_dir'?"
     assert 'environment, MOTIF_REPRO_WORKERS: workers' in refusal(ROOT, dict(MOTIF_REPRO_WORKERS='two'))
 
 def test_the_environment_overrides(checkout):

@@ -47,18 +47,21 @@ PARAMETERS = 'run_dir = ""     # the run to work in\nseed = 0\nsize = 3         
 
 def write_notebook(path:Path, parameters:str, *cells:str):
     texts = [('parameters', parameters), *((f'cell-{n}', text.strip()) for n, text in enumerate(cells))]
-    code  = [dict(cell_type='code', id=key, source=text, metadata=dict(tags=[key]), outputs=[], execution_count=None) for key, text in texts]
+    code  = [dict(cell_type='code', id=key, source=text, metadata=dict(tags=[key]), outputs=[], execution_count=None)
+             for key, text in texts]
     path.write_text(json.dumps(dict(cells=code, metadata={}, nbformat=4, nbformat_minor=5)))
 
 def opening(name:str, *parameters:str)->str:
-    return f'from motif_repro.pipeline.stages import open_stage\nstage = open_stage("{name}", run_dir, dict({", ".join(f"{p}={p}" for p in parameters)}))'
+    given = ', '.join(f'{p}={p}' for p in parameters)
+    return f'from motif_repro.pipeline.stages import open_stage\nstage = open_stage("{name}", run_dir, dict({given}))'
 
 def make_checkout(root:Path)->Path:
     (root/'nbs'/'profiles').mkdir(parents=True)
     shutil.copy(ROOT/'settings.ini', root)
-    library = {'__init__': f'__version__ = "toy"\n__path__.append({str(ROOT/"motif_repro")!r})', 'toy': 'from . import toy_core', 'toy_core': 'x = 1'}
-    (root/'motif_repro').mkdir()   # two modules of its own, and the real ones
-    for name, text in library.items(): (root/'motif_repro'/f'{name}.py').write_text(text + '\n')
+    real = f'__version__ = "toy"\n__path__.append({str(ROOT/"motif_repro")!r})'   # the real library, and two modules more
+    (root/'motif_repro').mkdir()
+    for name, text in dict(__init__=real, toy='from . import toy_core', toy_core='x = 1').items():
+        (root/'motif_repro'/f'{name}.py').write_text(text + '\n')
     for name in ('left', 'right'):
         write_notebook(root/'nbs'/f'{name}.ipynb', PARAMETERS, opening(name, 'seed', 'size', 'pause_s', 'crash'), LETTERS, FINISH_LETTERS)
     write_notebook(root/'nbs'/'join.ipynb', 'run_dir = ""', opening('join'), FINISH_JOIN)

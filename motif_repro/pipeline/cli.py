@@ -15,14 +15,14 @@ import typer
 from ..core.errors import UserError
 from .runner import StageFailed, open_run, run_pipeline, status_table
 
-# %% ../../nbs/pipeline/cli.ipynb #b2046756
-app = typer.Typer(help='The Motif reasoning recipe as notebooks that run.', no_args_is_help=True, add_completion=False, rich_markup_mode=None,
-                  pretty_exceptions_enable=False)
+# %% ../../nbs/pipeline/cli.ipynb #e17bd230
+app = typer.Typer(help='The Motif reasoning recipe as notebooks that run.', no_args_is_help=True, add_completion=False,
+                  rich_markup_mode=None, pretty_exceptions_enable=False)
 
 ProfileOption = Annotated[Optional[str], typer.Option('--profile', '-p', help='A profile of nbs/profiles, or a path that ends in .yaml.',
                                                       show_default='the one in settings.ini')]
 RunsDirOption = Annotated[Optional[Path], typer.Option('--runs-dir', help='Where runs are kept.', show_default='the one in settings.ini')]
-SetOption     = Annotated[list[str], typer.Option('--set', metavar='STAGE.PARAMETER=VALUE', help='Set a parameter, as in --set sft.steps=20.')]
+SetOption     = Annotated[list[str], typer.Option('--set', metavar='STAGE.PARAMETER=VALUE', help='Set a parameter: --set sft.steps=20.')]
 
 # %% ../../nbs/pipeline/cli.ipynb #3e5af28d
 @app.command()

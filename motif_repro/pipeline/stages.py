@@ -87,7 +87,7 @@ def library_code(
         library_code(text, root, name, seen)
     return seen
 
-# %% ../../nbs/pipeline/stages.ipynb #07fdd62e
+# %% ../../nbs/pipeline/stages.ipynb #409cf8c7
 def stage_code(
     notebook:Path,  # .ipynb
     root:Path,      # the checkout
@@ -95,7 +95,7 @@ def stage_code(
     "The code that a stage runs: its notebook's and that of the library modules it uses."
     source = '\n'.join(cell['source'] for cell in code_cells(notebook) if not is_parameters(cell))
     try: return {notebook.name: code_hash(source)} | dict(sorted(library_code(source, root).items()))
-    except SyntaxError as e: raise UserError(f"{notebook}: not plain Python ({e.msg}: {(e.text or '').strip()}); keep magics out of it") from e
+    except SyntaxError as e: raise UserError(f"{notebook}: not plain Python ({e.msg}: {e.text}); keep magics out of it") from e
 
 # %% ../../nbs/pipeline/stages.ipynb #5df214e0
 RECIPE = ('params', 'inputs', 'code', 'version')  # the part of a record that the key is made of
@@ -137,10 +137,11 @@ def what_changed(
     changes += [key for key in sorted({*old['code'], *new['code']}) if old['code'].get(key) != new['code'].get(key)]
     return ', '.join(changes + [f"version {old['version']} → {new['version']}"]*(old['version'] != new['version']))
 
-# %% ../../nbs/pipeline/stages.ipynb #22305250
+# %% ../../nbs/pipeline/stages.ipynb #6d842d3a
 def git_commit(root:Path)->str|None:
     "The commit of the checkout, '-dirty' added where files have changed since; None without git."
-    try: return subprocess.run(['git', 'describe', '--always', '--dirty'], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    command = ['git', 'describe', '--always', '--dirty']
+    try: return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError): return None
 
 def surroundings(root:Path)->dict:
@@ -148,9 +149,10 @@ def surroundings(root:Path)->dict:
     loaded = [name for name in ('torch', 'transformers', 'tokenizers', 'datasets', 'deepspeed', 'numpy', 'scipy') if name in sys.modules]
     versions = dict(python=platform.python_version(), motif_repro=__version__) | {name: version(name) for name in loaded}
     torch = sys.modules.get('torch')
-    return dict(versions=versions, commit=git_commit(root), device=torch.cuda.get_device_name() if torch and torch.cuda.is_available() else 'cpu')
+    device = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else 'cpu'
+    return dict(versions=versions, commit=git_commit(root), device=device)
 
-# %% ../../nbs/pipeline/stages.ipynb #cf6906ef
+# %% ../../nbs/pipeline/stages.ipynb #b7e0b413
 @dataclass(kw_only=True)
 class Stage:
     "A stage at work: where it reads, where it writes, how it ends."
@@ -180,7 +182,7 @@ class Stage:
         self.lock = FileLock(self.work.parent/f'{self.name}.lock', is_singleton=True, thread_local=False)  # a cell may open its stage twice
         try: self.lock.acquire(timeout=wait_s)
         except Timeout:
-            raise UserError(f"{self.run}: another kernel is at work on stage '{self.name}'; shut it down, or set run_dir to another run") from None
+            raise UserError(f"{self.run}: another kernel is at work on stage '{self.name}'; shut it down or choose another run") from None
 
     def figure(
         self,
@@ -250,7 +252,7 @@ def find_inputs(
         if folder := found.get(need) or _newest(need, run, runs_dir): found = {need: folder} | _ancestors(folder) | found
     return {need: found[need] for need in needs if need in found}
 
-# %% ../../nbs/pipeline/stages.ipynb #ecceb100
+# %% ../../nbs/pipeline/stages.ipynb #57cfef20
 def _inputs_by_hand(name:str, run:Path, stages:Mapping[str,StageSpec], root:Path)->dict[str,Path]:
     "The inputs of stage `name`, found or made; a line says which."
     runs_dir, needs = load_settings(root).runs_dir, stages[name].needs
@@ -271,11 +273,11 @@ def _handover_by_hand(name:str, run_dir:str, params:dict, stages:Mapping[str,Sta
     settings = load_settings(root)
     os.environ.update(settings.environ())
     if name not in stages: raise UserError(f"open_stage: unknown stage '{name}'; {nearest(name, stages)}")
-    params  = validated(stages[name].params, params, lambda key: f"{stages[name].notebook}, parameters").model_dump(mode='json')
-    run     = (root/run_dir).resolve() if run_dir else settings.runs_dir/'manual'
-    folders = _inputs_by_hand(name, run, stages, root)
-    recipe  = stage_recipe(stages[name], params, folders, root) | dict(version=f'{__version__}, by hand')  # its cells may differ from the file's
-    return dict(name=name, run=run, root=root, recipe=recipe, inputs=folders, outputs=stages[name].outputs)
+    params = validated(stages[name].params, params, lambda key: f"{stages[name].notebook}, parameters").model_dump(mode='json')
+    run    = (root/run_dir).resolve() if run_dir else settings.runs_dir/'manual'
+    inputs = _inputs_by_hand(name, run, stages, root)
+    recipe = stage_recipe(stages[name], params, inputs, root) | dict(version=f'{__version__}, by hand')  # cells may differ from the file's
+    return dict(name=name, run=run, root=root, recipe=recipe, inputs=inputs, outputs=stages[name].outputs)
 
 def open_stage(
     name:str,            # as in STAGES
@@ -288,5 +290,7 @@ def open_stage(
     "Begin stage `name`: check its parameters, find its inputs, lock and prepare its work folder."
     if HANDOVER not in os.environ: return Stage(**_handover_by_hand(name, run_dir, params, stages, root))
     given = json.loads(os.environ[HANDOVER])
-    assert (name, params) == (given['name'], given['recipe']['params']), f"open_stage({name!r}, ..., {params}) differs from what was started: {given}"
-    return Stage(**given | dict(run=Path(given['run']), root=Path(given['root']), inputs={need: Path(folder) for need, folder in given['inputs'].items()}))
+    started = given['name'], given['recipe']['params']
+    assert (name, params) == started, f"open_stage({name!r}, ..., {params}) is not what the runner started: {started}"
+    inputs = {need: Path(folder) for need, folder in given['inputs'].items()}
+    return Stage(**given | dict(run=Path(given['run']), root=Path(given['root']), inputs=inputs))

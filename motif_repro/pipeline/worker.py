@@ -29,14 +29,13 @@ def end_with_parent(
         end_process_tree()
     Thread(target=watch, daemon=True).start()
 
-# %% ../../nbs/pipeline/worker.ipynb #4643826a
+# %% ../../nbs/pipeline/worker.ipynb #5a23e6db
 def kernel_environ(
-    scratch:Path,   # a folder for the kernel's connection file and IPython's profile
+    scratch:Path,   # a folder for IPython's profile
 )->dict[str,str]:
     "Variables by which Jupyter finds this environment's kernel and leaves the home folder alone."
-    own = f'{sys.prefix}/share/jupyter'
-    return dict(JUPYTER_PATH=os.pathsep.join(filter(None, [own, os.environ.get('JUPYTER_PATH')])),
-                JUPYTER_RUNTIME_DIR=str(scratch/'jupyter'), IPYTHONDIR=str(scratch/'ipython'))
+    paths = [f'{sys.prefix}/share/jupyter', *filter(None, [os.environ.get('JUPYTER_PATH')])]
+    return dict(JUPYTER_PATH=os.pathsep.join(paths), IPYTHONDIR=str(scratch/'ipython'))
 
 def execute_notebook(
     notebook:str|Path,  # .ipynb
@@ -58,7 +57,8 @@ def start_worker(
     cwd:Path,               # where it runs
 ):                          # subprocess.Popen
     "`execute_notebook` in a process of its own, which ends with this one."
-    command = [sys.executable, '-c', 'from motif_repro.pipeline.worker import work; work()', str(os.getpid()), notebook, executed, json.dumps(parameters)]
+    program = 'from motif_repro.pipeline.worker import work; work()'
+    command = [sys.executable, '-c', program, str(os.getpid()), notebook, executed, json.dumps(parameters)]
     with log.open('w', encoding='utf-8') as out:
         return subprocess.Popen(command, env=os.environ | environ, stdout=out, stderr=out, cwd=cwd, start_new_session=True)
 
