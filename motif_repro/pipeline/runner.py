@@ -213,7 +213,7 @@ class _Executor:
         for file in self.run.stages[name].publish:
             with atomic_path(self.run.folder/file) as path: shutil.copyfile(self.run.final(name)/file, path)
 
-# %% ../../nbs/pipeline/runner.ipynb #713577e9
+# %% ../../nbs/pipeline/runner.ipynb #a5a6239c
 def run_pipeline(
     profile:str|None=None,        # its name, or a path that ends in .yaml; None: the one in settings.ini
     *,
@@ -228,8 +228,8 @@ def run_pipeline(
     root:str|Path|None=None,      # the checkout; None: the one around the working directory
 )->dict[str,str]:                 # stage → 'done' or 'kept'; in a dry run why it would run, or ''
     "Run the stages of a profile: what is finished and unchanged is kept, the rest is made. Mistakes are found before anything starts."
-    run, settings = open_run(profile, folder=folder, runs_dir=runs_dir, sets=sets, stages=stages, root=root)
     selected = select_stages(stages, only, start)
+    run, settings = open_run(profile, folder=folder, runs_dir=runs_dir, sets=sets, stages=stages, root=root)
     check_inputs(run, selected)
     check_disk(run.folder, run.profile.keys.disk_mb)
     if dry_run: return plan(run, selected, force)
