@@ -22,7 +22,8 @@ BIN   := .venv/bin
 READY := .venv/.installed
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check install
-NBDEV_TEST := $(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|^(recipe|lessons)$$'
+# (a forked test process ends without joblib's clean-up, which its resource tracker then does, with a warning)
+NBDEV_TEST := PYTHONWARNINGS=ignore:resource_tracker $(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|^(recipe|lessons)$$'
 PYTEST     := $(BIN)/pytest --numprocesses $(WORKERS)
 export OMP_NUM_THREADS ?= 1
 

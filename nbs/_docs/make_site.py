@@ -4,7 +4,7 @@ from importlib.metadata import files
 from pathlib import Path
 
 from api import card, prose, symbols
-from fastcore.nbio import mk_cell, new_nb, read_nb, write_nb
+from fastcore.nbio import mk_cell, read_nb, write_nb
 from house import ROOMS, reading_order
 
 HERE = Path(__file__).parent
@@ -107,7 +107,7 @@ def write_sources(nbs:Path, folder:Path):
     groups = {name: {p.relative_to(nbs): read_nb(p) for p in group} for name, group in groups.items() if group}
     library = {page: nb for room in ROOMS for page, nb in groups.get(room, {}).items()}
     book = address_book(library)
-    tour = read_nb(nbs/'index.ipynb') if (nbs/'index.ipynb').exists() else new_nb([mk_cell('# motif_repro\n\n> The Motif reasoning recipe as notebooks that run.', 'markdown')])
+    tour = read_nb(nbs/'index.ipynb')
     for name, group in groups.items():
         (folder/name).mkdir(parents=True, exist_ok=True)
         if name in ROOMS: write_room(name, group, folder)
@@ -117,6 +117,14 @@ def write_sources(nbs:Path, folder:Path):
     tour.cells.append(mk_cell('\n'.join(trees), 'markdown'))
     for page, nb in [(Path('index.ipynb'), tour), *((page, nb) for group in groups.values() for page, nb in group.items())]:
         write_page(nb, page, folder, book)
+
+
+def copy_linked_files(nbs:Path, folder:Path):
+    "Profiles and pictures, which pages link to."
+    for file in nbs.glob('[!_.]*/*'):
+        if file.suffix in ('.yaml', '.png', '.svg'):
+            (folder/file.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder/file.relative_to(nbs))
 
 
 def vendor_mathjax(static:Path):
@@ -129,6 +137,7 @@ def vendor_mathjax(static:Path):
 def make_site(nbs:Path, site:Path, work:Path)->int:
     "Write the site by way of the folder `work`; 0 unless Sphinx warned, and then an older site stays as it was."
     write_sources(nbs, work/'source')
+    copy_linked_files(nbs, work/'source')
     vendor_mathjax(work/'static')
     options = ['--quiet', '--fail-on-warning', '--keep-going', '--conf-dir', HERE, f"--define=html_static_path={HERE/'static'},{work/'static'}"]
     failed = subprocess.run([sys.executable, '-m', 'sphinx', *options, work/'source', work/'site']).returncode
