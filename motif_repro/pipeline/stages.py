@@ -152,7 +152,7 @@ def surroundings(root:Path)->dict:
     device = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else 'cpu'
     return dict(versions=versions, commit=git_commit(root), device=device)
 
-# %% ../../nbs/pipeline/stages.ipynb #b7e0b413
+# %% ../../nbs/pipeline/stages.ipynb #c0da8612
 @dataclass(kw_only=True)
 class Stage:
     "A stage at work: where it reads, where it writes, how it ends."
@@ -205,10 +205,10 @@ class Stage:
         "Check the outputs, write stage.json, and move the work folder to its final name."
         if missing := [name for name in self.outputs if not (self.work/name).exists()]:
             raise UserError(f"stage '{self.name}' ends without {', '.join(missing)}: write it to {self.work}")
-        kept  = [name for name in ('claim_rows.jsonl', 'figures') if (self.work/name).exists()]
-        ended = datetime.now(timezone.utc)
+        hashes = lambda names: {name: content_hash(self.work/name) for name in names if (self.work/name).exists()}
+        ended  = datetime.now(timezone.utc)
         record = dict(stage=self.name, key=self.key, headline=headline, metrics=metrics or {}, figures=self.figures,
-                      outputs={name: content_hash(self.work/name) for name in (*self.outputs, *kept)}, **self.recipe,
+                      outputs=hashes(self.outputs), for_report=hashes(['claim_rows.jsonl', 'figures']), **self.recipe,
                       folders={need: os.path.relpath(folder, self.final) for need, folder in self.inputs.items()},
                       started=self.started.isoformat(timespec='seconds'), finished=ended.isoformat(timespec='seconds'),
                       seconds=round((ended - self.started).total_seconds(), 1), resumed=self.resumed, **surroundings(self.root))
