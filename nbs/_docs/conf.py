@@ -7,6 +7,7 @@ extensions = ['myst_nb', 'sphinx.ext.mathjax']
 myst_enable_extensions = ['amsmath', 'deflist', 'dollarmath']
 nb_code_prompt_show = 'imports'
 nb_code_prompt_hide = 'imports'
+nb_render_markdown_format = 'myst'  # tables and formulas in outputs, too
 nb_execution_mode = 'off'  # a page shows the outputs that were committed
 
 html_context = dict(default_mode='auto')

@@ -43,20 +43,23 @@ def is_setup(source:str)->bool:
     return isinstance(first, (ast.Import, ast.ImportFrom)) and all(isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr)) for node in rest)
 
 
+def folded(cell)->bool: return 'hide-input' in cell.metadata.get('tags', [])
+
+
 def page_cells(nb, page:Path, book:dict[str,str])->list:
-    "The cells a reader sees: no hidden ones, no directives, imports folded, an API card under each definition."
+    "The cells a reader sees: no hidden ones, no directives, imports folded into one, an API card under each definition."
     cells = []
     for cell in nb.cells:
-        if cell.cell_type == 'markdown':
-            cells.append(cell | dict(source=linkify(cell.source, page, book)))
-            continue
         directives = cell.directives
         cell.remove_directives()
         if 'hide' in directives or not cell.source.strip(): continue
-        if is_setup(cell.source): cell.metadata.tags = [*cell.metadata.get('tags', []), 'hide-input']
+        if cell.cell_type == 'markdown': cell.source = linkify(cell.source, page, book)
+        elif is_setup(cell.source):
+            if cells and folded(cells[-1]) and not cells[-1].outputs: cell.source = f'{cells.pop().source}\n\n{cell.source}'
+            cell.metadata.tags = ['hide-input']
         cells.append(cell)
         if 'export' in directives:
-            for s in symbols(cell.source): cells.append(mk_cell(f'```{{index}} {s.name}\n```\n\n{card(s)}', 'markdown'))
+            cells += [mk_cell(f'```{{index}} {s.name}\n```\n\n{card(s)}', 'markdown') for s in symbols(cell.source)]
     return cells
 
 
@@ -68,25 +71,23 @@ def opening(nb)->tuple[str,str]:
 
 def write_page(nb, page:Path, folder:Path, book:dict[str,str]):
     module = f' → `motif_repro/{page.with_suffix(".py")}`' if exported(nb) else ''
-    cells = page_cells(nb, page, book)
-    cells.insert(1, mk_cell(f'```{{container}} where\n`nbs/{page}`{module}\n```', 'markdown'))
-    nb.cells = cells
+    nb.cells = page_cells(nb, page, book)
+    nb.cells[0].source += f'\n\n```{{container}} where\n`nbs/{page}`{module}\n```'
     nb.metadata.language_info = dict(name='python', pygments_lexer='ipython3')  # nbdev-clean drops it, and with it the colours of code
     target = folder/page
     target.parent.mkdir(parents=True, exist_ok=True)
     write_nb(nb, target)
 
 
-def toctree(entries, caption='', hidden=True)->str:
-    options = (f':caption: {caption}\n' if caption else '') + (':hidden:\n' if hidden else '')
-    return f'```{{toctree}}\n{options}\n' + '\n'.join(str(e) for e in entries) + '\n```\n'
+def toctree(entries, caption:str)->str:
+    return f'```{{toctree}}\n:hidden:\n:caption: {caption}\n\n' + '\n'.join(map(str, entries)) + '\n```\n'
 
 
 def write_room(room:str, notebooks:dict[Path,dict], folder:Path):
     "A room's own page: what it is for, and its notebooks with their summaries."
     rows = ''.join(f'[{opening(nb)[0]}]({page.name})\n: {opening(nb)[1]}\n\n' for page, nb in notebooks.items())
     title = room.upper() if len(room) < 3 else room.capitalize()
-    (folder/room/'index.md').write_text(f'# {title}\n\n> {ROOMS[room]}\n\n{rows}\n' + toctree(page.stem for page in notebooks))
+    (folder/room/'index.md').write_text(f'# {title}\n\n> {ROOMS[room]}\n\n{rows}\n' + toctree((page.stem for page in notebooks), 'Notebooks'))
 
 
 def write_api(notebooks:dict[Path,dict], folder:Path):
