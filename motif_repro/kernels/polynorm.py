@@ -36,7 +36,7 @@ def inverse_rms(z:Tensor, eps:float)->tuple[Tensor,Tensor,Tensor]:
     z4 = z2*z2
     return tuple((m.mean(-1, keepdim=True) + eps).rsqrt() for m in (z2, z4, z4.mul(z2)))
 
-# %% ../../nbs/kernels/polynorm.ipynb #6f7cf163
+# %% ../../nbs/kernels/polynorm.ipynb #7ea51a3e
 class PolyNormFunction(torch.autograd.Function):
     "PolyNorm with its derivative written out."
     @staticmethod
@@ -56,7 +56,7 @@ class PolyNormFunction(torch.autograd.Function):
         H = x.shape[-1]
         through_norm = quadratic(z2, 3/H*w3*r3**3*s3, 2/H*w2*r2**3*s2, 1/H*w1*r1**3*s1).mul_(z)
         grad_weight = torch.stack([(r*s).sum() for r, s in ((r3, s3), (r2, s2), (r1, s1))])
-        return (through_power - through_norm).to(x.dtype), grad_weight.to(weight.dtype), g.sum().view(1).to(bias.dtype), None
+        return through_power.sub_(through_norm).to(x.dtype), grad_weight.to(weight.dtype), g.sum().view(1).to(bias.dtype), None
 
 def polynorm(
     x:Tensor,       # [..., H]

@@ -273,7 +273,7 @@ def count_parameters(model:nn.Module)->int:
     "All parameters, tied ones once."
     return sum(p.numel() for p in model.parameters())
 
-# %% ../../nbs/model/motif.ipynb #eb9e5141
+# %% ../../nbs/model/motif.ipynb #bf27dd82
 def tiny_motif_config(
     vocab_size:int,
     *,
@@ -281,18 +281,18 @@ def tiny_motif_config(
     num_layers:int=3,
     num_groups:int=2,           # noise heads
     signals_per_noise:int=2,    # signal heads of a group
-    head_dim:int|None=None,     # hidden_size / (2 · signal heads) where not given
+    head_dim:int|None=None,     # hidden_size / signal heads where not given
     intermediate_size:int|None=None,  # 4 · hidden_size where not given
     max_position_embeddings:int=1024,
     rope_theta:float=10_000.,
     tie_word_embeddings:bool=False,   # as in the paper's model
     **kwargs,                   # further fields of MotifConfig, such as eos_token_id
 )->MotifConfig:
-    "A Motif that trains from scratch on a CPU: 0.2M parameters as it stands, 1M at hidden 128 and 4 layers."
+    "A Motif that trains from scratch on a CPU: 0.2M parameters as it stands, 1.2M at hidden 128 and 4 layers."
     return MotifConfig(
         vocab_size=vocab_size, hidden_size=hidden_size, num_hidden_layers=num_layers,
         intermediate_size=intermediate_size or 4*hidden_size,
         num_attention_heads=num_groups*(signals_per_noise + 1), num_noise_heads=num_groups, num_key_value_heads=2*num_groups,
-        head_dim=head_dim or hidden_size//(2*num_groups*signals_per_noise),
+        head_dim=head_dim or hidden_size//(num_groups*signals_per_noise),
         rope_parameters=dict(rope_type='default', rope_theta=rope_theta),
         max_position_embeddings=max_position_embeddings, tie_word_embeddings=tie_word_embeddings, **kwargs)
