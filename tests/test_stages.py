@@ -176,13 +176,13 @@ def test_one_kernel_at_a_time_works_on_a_stage(tmp_path):
     root = make_checkout(tmp_path/'toys')
     stale = [root/'runs/a/.work'/name for name in ('left-0123456789ab', 'left-hand-0123456789ab')]
     for folder in stale: folder.mkdir(parents=True)
-    stage = open_stage('left', 'runs/a', dict(seed=0, size=1, pause_s=0, crash=False), stages=TOYS, root=root)
+    stage = open_stage('left', dict(run_dir='runs/a', seed=0, size=1, pause_s=0, crash=False), stages=TOYS, root=root)
     assert [folder.exists() for folder in stale] == [False, True]   # another key of this stage; another stage
     other = f'''from toys import *
 from motif_repro.pipeline.stages import Stage
 Stage._lock.__defaults__ = (0.2,)
 from motif_repro.pipeline.stages import open_stage
-open_stage('left', 'runs/a', dict(seed=0, size=1, pause_s=0, crash=False), stages=TOYS, root={str(root)!r})'''
+open_stage('left', dict(run_dir='runs/a', seed=0, size=1, pause_s=0, crash=False), stages=TOYS, root={str(root)!r})'''
     run_other = lambda: subprocess.run([command(root)[0], '-c', other], capture_output=True, text=True, cwd=Path(__file__).parent)
     assert "another kernel is at work on stage 'left'" in run_other().stderr
     stage.lock.release(force=True)
@@ -225,7 +225,7 @@ CHAIN = dict(tasks=StageSpec(notebook='any.ipynb', params=JoinParams, outputs=('
 
 def by_hand(root:Path, name:str, run_dir:str, text:str='')->Stage:
     "Open a stage of the chain and finish it at once."
-    stage = open_stage(name, run_dir, {}, stages=CHAIN, root=root)
+    stage = open_stage(name, dict(run_dir=run_dir), stages=CHAIN, root=root)
     (stage.work/'out').write_text(text)
     stage.finish('made by hand')
     return stage
@@ -243,7 +243,7 @@ def test_inputs_by_hand_belong_together(tmp_path):
 def test_by_hand_is_no_substitute_for_a_run(tmp_path):
     "Cells run by hand may differ from the file's, so the runner makes the stage again."
     root = make_checkout(tmp_path/'toys')
-    stage = open_stage('left', 'runs/smoke', dict(seed=1, size=3, pause_s=0.5, crash=False), stages=TOYS, root=root)
+    stage = open_stage('left', dict(run_dir='runs/smoke', seed=1, size=3, pause_s=0.5, crash=False), stages=TOYS, root=root)
     (stage.work/'letters.txt').write_text('xxx')
     stage.finish('three')
     assert 'by hand' in plan(root, only=['left'])['left']
@@ -251,11 +251,11 @@ def test_by_hand_is_no_substitute_for_a_run(tmp_path):
 def test_parameters_by_hand_are_checked(tmp_path):
     root = make_checkout(tmp_path/'toys')
     with pytest.raises(UserError, match="left.ipynb, parameters: size = 'many'"):
-        open_stage('left', '', dict(seed=0, size='many', pause_s=0, crash=False), stages=TOYS, root=root)
-    with pytest.raises(UserError, match="unknown stage 'lfet'; did you mean 'left'"): open_stage('lfet', '', {}, stages=TOYS, root=root)
+        open_stage('left', dict(seed=0, size='many', pause_s=0, crash=False), stages=TOYS, root=root)
+    with pytest.raises(UserError, match="unknown stage 'lfet'; did you mean 'left'"): open_stage('lfet', {}, stages=TOYS, root=root)
 
 def test_missing_inputs_are_made_at_smoke_size(finished, capsys):
     shutil.rmtree(finished/'runs/smoke/right')
-    stage = open_stage('join', '', {}, stages=TOYS, root=finished)
+    stage = open_stage('join', {}, stages=TOYS, root=finished)
     assert stage.inputs == dict(left=finished/'runs/smoke/left', right=finished/'runs/manual/right')
     assert 'making right at smoke size' in capsys.readouterr().out

@@ -51,9 +51,8 @@ def write_notebook(path:Path, parameters:str, *cells:str):
              for key, text in texts]
     path.write_text(json.dumps(dict(cells=code, metadata={}, nbformat=4, nbformat_minor=5)))
 
-def opening(name:str, *parameters:str)->str:
-    given = ', '.join(f'{p}={p}' for p in parameters)
-    return f'from motif_repro.pipeline.stages import open_stage\nstage = open_stage("{name}", run_dir, dict({given}))'
+def opening(name:str)->str:
+    return f'from motif_repro.pipeline.stages import open_stage\nstage = open_stage("{name}", globals())'
 
 def make_checkout(root:Path)->Path:
     (root/'nbs'/'profiles').mkdir(parents=True)
@@ -63,7 +62,7 @@ def make_checkout(root:Path)->Path:
     for name, text in dict(__init__=real, toy='from . import toy_core', toy_core='x = 1').items():
         (root/'motif_repro'/f'{name}.py').write_text(text + '\n')
     for name in ('left', 'right'):
-        write_notebook(root/'nbs'/f'{name}.ipynb', PARAMETERS, opening(name, 'seed', 'size', 'pause_s', 'crash'), LETTERS, FINISH_LETTERS)
+        write_notebook(root/'nbs'/f'{name}.ipynb', PARAMETERS, opening(name), LETTERS, FINISH_LETTERS)
     write_notebook(root/'nbs'/'join.ipynb', 'run_dir = ""', opening('join'), FINISH_JOIN)
     (root/'nbs'/'profiles'/'smoke.yaml').write_text('description: toys\nseed: 1\nworkers: 2\ndisk_mb: 0\n')
     return root

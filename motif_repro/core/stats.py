@@ -17,7 +17,7 @@ from scipy import stats
 
 from .errors import UserError
 
-# %% ../../nbs/core/stats.ipynb #3545497e
+# %% ../../nbs/core/stats.ipynb #37fad4c7
 @dataclass(frozen=True)
 class Estimate:
     "A value, its 95 % interval, and how many independent observations it rests on."
@@ -34,7 +34,8 @@ class Estimate:
     def __format__(self, spec:str)->str:
         "`f'{e:.0%}'` → '31% [25%, 37%]'."
         spec = spec or '.3g'
-        return f"{self.value:{spec}} " + (f"[{self.low:{spec}}, {self.high:{spec}}]" if self.ci95 else "[no interval]")
+        interval = f"[{self.low:{spec}}, {self.high:{spec}}]" if self.ci95 else "[no interval]"
+        return f"{self.value:{spec}} {interval}".replace('-', '−')
 
     def __str__(self)->str: return f"{self}, n = {self.n}"
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['HUB_ID', 'NOT_NEEDED', 'find_model', 'missing_part', 'folders_in', 'first_line', 'check_files', 'weight_files',
-           'check_loading', 'check_vocabulary', 'quiet_transformers', 'load_model', 'load_tokenizer', 'save_model']
+           'check_loading', 'check_vocabulary', 'quiet_transformers', 'load_model', 'load_tokenizer',
+           'safetensors_disk_errors', 'save_model']
 
 # %% ../../nbs/model/loading.ipynb #d176ed2c
 import json, os, re
@@ -95,7 +96,7 @@ def check_vocabulary(folder:Path, model:PreTrainedModel, tokenizer:PreTrainedTok
     if largest >= rows: raise UserError(f"{folder}: the tokenizer's ids reach {largest}, but the model's vocabulary has only {rows} rows; "
                                         "take both from the same checkpoint, or enlarge the model with resize_token_embeddings")
 
-# %% ../../nbs/model/loading.ipynb #0e15a676
+# %% ../../nbs/model/loading.ipynb #ed724c3f
 @contextmanager
 def quiet_transformers():
     "Without progress bars and load reports: what they say is an error here."
@@ -135,10 +136,18 @@ def load_tokenizer(folder:Path)->PreTrainedTokenizerBase:
     except (ValueError, OSError) as e:
         raise UserError(f"{folder}: holds no tokenizer that loads ({first_line(e)}); copy tokenizer.json and tokenizer_config.json there") from e
 
+@contextmanager
+def safetensors_disk_errors():
+    "What safetensors reports of a full or failing disk, as the `OSError` that it is."
+    try: yield
+    except SafetensorError as e:
+        code = re.search(r'os error (\d+)', str(e))
+        raise OSError(int(code[1]), str(e)) if code else e
+
 def save_model(model:PreTrainedModel, tokenizer:PreTrainedTokenizerBase, path:str|Path):
     "Save both as one folder, which takes its name when it is complete; an older one of that name is replaced."
     path = Path(path)
-    with disk_errors(path), quiet_transformers():
+    with disk_errors(path), safetensors_disk_errors(), quiet_transformers():
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}.') as tmp:
             new = Path(tmp)/'new'

@@ -8,7 +8,8 @@ __all__ = ['REPRODUCED', 'NOT_REPRODUCED', 'INCONCLUSIVE', 'NEEDS_GPU', 'NOT_RUN
            'row_checker', 'read_claim_rows', 'check_rows', 'Finding', 'judge_difference', 'judge_bound',
            'judge_correlation', 'judge_part', 'findings', 'overall', 'judge', 'judge_all', 'error_rate', 'shuffled']
 
-# %% ../../nbs/pipeline/claims.ipynb #8417d663
+# %% ../../nbs/pipeline/claims.ipynb #0e6896a0
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +39,15 @@ def compare(
     if not higher: low, high, limit = -high, -low, -limit
     return REPRODUCED if low >= limit else NOT_REPRODUCED if high < limit else INCONCLUSIVE
 
-# %% ../../nbs/pipeline/claims.ipynb #fccdd5e8
+# %% ../../nbs/pipeline/claims.ipynb #fec32a29
 class Part(BaseModel):
     "What the parts of a rule have in common."
     model_config = ConfigDict(extra='forbid', frozen=True)
     reason: str                                                      # why this margin
     field: str = 'value'                                             # which number of a row is read
     device: str|None = Field(None, pattern='^cuda$')                 # 'cuda': only rows measured there count
-    unit: ClassVar[str]                                              # what is counted: seeds, rows or points
+    unit: ClassVar[str]                                              # what is counted: seeds, rows or points; `limit` and `higher`
+                                                                     # say what the interval has to lie beyond, and on which side
 
     @property
     def least(self)->int: return getattr(self, f'min_{self.unit}')   # fewer are inconclusive
@@ -65,7 +67,10 @@ class Difference(Part):
     min_seeds: int = Field(5, ge=2)
 
     @property
-    def limit(self)->float: return self.margin if self.direction == 'higher' else -self.margin
+    def higher(self)->bool: return self.direction == 'higher'
+
+    @property
+    def limit(self)->float: return self.margin if self.higher else -self.margin
 
     @property
     def arms(self)->list[str]: return self.arm + ([self.baseline] if self.baseline else [])
@@ -85,7 +90,10 @@ class Bound(Part):
         return self
 
     @property
-    def limit(self)->float: return self.at_least if self.at_most is None else self.at_most
+    def higher(self)->bool: return self.at_most is None
+
+    @property
+    def limit(self)->float: return self.at_least if self.higher else self.at_most
 
 class Correlation(Part):
     "A predictor's rank correlation with the outcome, or its lead over rivals in the same rows."
@@ -96,6 +104,10 @@ class Correlation(Part):
     margin: float
     min_points: int = Field(12, ge=4)
     arms: Names|None = None                                          # the correlation is computed in each, then averaged
+    higher: ClassVar[bool] = True
+
+    @property
+    def limit(self)->float: return self.margin
 
 # %% ../../nbs/pipeline/claims.ipynb #e7fbe947
 class Evidence(BaseModel):
@@ -130,19 +142,19 @@ def load_claims(
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e: raise UserError(f"{path}: {e}; mend this file") from None
     return {id: validated(Claim, dict(id=id, **claim), lambda key: f"{path}, {id}") for id, claim in content.items()}
 
-# %% ../../nbs/pipeline/claims.ipynb #80d1cc6c
+# %% ../../nbs/pipeline/claims.ipynb #17a07925
 def in_words(part:Part)->str:
     "The rule as a short sentence."
     what  = '' if part.field == 'value' else f"{part.field}: "
     least = (f" (at least {part.least} {part.unit})" if part.least > 1 else '') + (' on a GPU' if part.device else '')
     if isinstance(part, Bound):
         where = '' if part.arms is None else ' of ' + ', '.join(part.arms)
-        return f"{what}every row{where} {'≥' if part.at_most is None else '≤'} {part.limit:g}{least}"
+        return f"{what}every row{where} {'≥' if part.higher else '≤'} {part.limit:g}{least}"
     if isinstance(part, Correlation):
         lead = f" − Spearman({' or '.join(part.rivals)}; {part.field})" if part.rivals else ''
         return f"Spearman({part.predictor}; {part.field}){lead} ≥ {part.margin:g}{least}".replace('-', '−')
     arm = part.arm[0] if len(part.arm) == 1 else f"mean({', '.join(part.arm)})"
-    over, sign = f" − {part.baseline}" if part.baseline else '', '≥' if part.direction == 'higher' else '≤'
+    over, sign = f" − {part.baseline}" if part.baseline else '', '≥' if part.higher else '≤'
     return f"{what}{arm}{over} {sign} {part.limit:+g}{least}".replace('-', '−')
 
 # %% ../../nbs/pipeline/claims.ipynb #09511dc5
@@ -168,7 +180,7 @@ def _fields_read(claim:Claim, arm:str)->set[str]:
     parts = [part for part in claim.rule if part.arms is None or arm in part.arms]
     return {name for part in parts for name in (part.field, getattr(part, 'predictor', 'value'), *getattr(part, 'rivals', ()))} - {'value'}
 
-# %% ../../nbs/pipeline/claims.ipynb #46ff57f3
+# %% ../../nbs/pipeline/claims.ipynb #c5fd77ea
 def row_checker(
     claims:Mapping[str,Claim],
 )->Callable[[dict],dict]:  # row → checked row; ValueError with the reason
@@ -192,12 +204,13 @@ def row_checker(
     return check
 
 def read_claim_rows(
-    run_dir:str|Path,                        # holds a folder a stage
+    folders:Iterable[str|Path],              # of finished stages; those without claim_rows.jsonl measured nothing for a claim
     claims:Mapping[str,Claim]|None=None,
 )->list[dict]:
-    "The rows of all stages of a run; the first bad one is a `UserError` with file and row."
+    "The rows that stages left; the first bad one is a `UserError` with file and row."
     check = row_checker(claims or load_claims())
-    return [row for path in sorted(Path(run_dir).glob('*/claim_rows.jsonl')) for row in read_rows(path, check)]
+    paths = [Path(folder)/'claim_rows.jsonl' for folder in folders]
+    return [row for path in paths if path.is_file() for row in read_rows(path, check)]
 
 def check_rows(
     rows:Iterable[dict],
@@ -230,7 +243,7 @@ def _finding(part:Part, verdict:str, effect:Estimate, *notes:str)->Finding:
     if effect.n < part.least: verdict, notes = INCONCLUSIVE, (f"{effect.n} of {part.least} {part.unit}", *notes)
     return Finding(verdict, effect, '; '.join(filter(None, notes)))
 
-# %% ../../nbs/pipeline/claims.ipynb #11249658
+# %% ../../nbs/pipeline/claims.ipynb #d5f371f1
 def judge_difference(part:Difference, rows:list[dict])->Finding:
     "The mean difference within seeds against the margin."
     series = {arm: _by_seed(rows, arm, part.field) for arm in part.arms}
@@ -242,23 +255,25 @@ def judge_difference(part:Difference, rows:list[dict])->Finding:
     effect = paired_difference(arm, baseline)
     if effect.high - effect.low < 1e-9:   # but for rounding
         return _finding(part, INCONCLUSIVE, effect, 'all seeds agree exactly: floor, ceiling, or seeds without effect', lone)
-    return _finding(part, compare(effect.low, effect.high, part.limit, part.direction == 'higher'), effect, lone)
+    return _finding(part, compare(effect.low, effect.high, part.limit, part.higher), effect, lone)
 
-# %% ../../nbs/pipeline/claims.ipynb #8d7dda88
+# %% ../../nbs/pipeline/claims.ipynb #9f112e4c
 def judge_bound(part:Bound, rows:list[dict])->Finding:
     "The worst row against the limit; the effect is that row's value."
     if absent := [arm for arm in part.arms or [] if not any(row['arm'] == arm for row in rows)]:
         return Finding(INCONCLUSIVE, note=f"no rows of {', '.join(absent)}")
-    rows, higher = [row for row in rows if part.arms is None or row['arm'] in part.arms], part.at_least is not None
-    own  = lambda row, end: row[end] if part.field == 'value' and row.get(end) is not None else row[part.field]
-    ends = [(own(row, 'low'), own(row, 'high')) for row in rows]
-    verdicts = [compare(low, high, part.limit, higher) for low, high in ends]
-    worst = min(range(len(rows)), key=lambda i: ends[i][0] if higher else -ends[i][1])
-    effect, note = Estimate(rows[worst][part.field], *ends[worst], len(rows)), f"worst: {rows[worst]['arm']}, seed {rows[worst]['seed']}"
-    if NOT_REPRODUCED in verdicts: return Finding(NOT_REPRODUCED, effect, f"{verdicts.count(NOT_REPRODUCED)} of {len(rows)} rows break it; {note}")
+    rows = [row for row in rows if part.arms is None or row['arm'] in part.arms]
+    own  = lambda row, end, none: row[end] if part.field == 'value' and row.get(end) is not None else none
+    ends = [(own(row, 'low', row[part.field]), own(row, 'high', row[part.field])) for row in rows]
+    verdicts = [compare(low, high, part.limit, part.higher) for low, high in ends]
+    i   = min(range(len(rows)), key=lambda i: ends[i][0] if part.higher else -ends[i][1])
+    row = rows[i]
+    effect = Estimate(row[part.field], own(row, 'low', -math.inf), own(row, 'high', math.inf), len(rows))
+    note   = f"worst: {row['arm']}, seed {row['seed']}" if len(rows) > 1 else ''
+    if NOT_REPRODUCED in verdicts: return Finding(NOT_REPRODUCED, effect, f"{verdicts.count(NOT_REPRODUCED)} of {len(rows)} rows break it{note and '; '}{note}")
     return _finding(part, INCONCLUSIVE if INCONCLUSIVE in verdicts else REPRODUCED, effect, note)
 
-# %% ../../nbs/pipeline/claims.ipynb #278831e7
+# %% ../../nbs/pipeline/claims.ipynb #47f306a8
 def _correlation(
     rows:list[dict],
     arms:list[str],
@@ -287,7 +302,7 @@ def judge_correlation(part:Correlation, rows:list[dict])->Finding:
     names   = [part.field, part.predictor]
     effects = {rival: _correlation(rows, arms, points, names + [rival]*bool(rival)) for rival in part.rivals or ['']}
     rival   = min(effects, key=lambda rival: effects[rival].low)
-    verdicts = [compare(effect.low, effect.high, part.margin) for effect in effects.values()]
+    verdicts = [compare(effect.low, effect.high, part.limit) for effect in effects.values()]
     verdict = next((v for v in (NOT_REPRODUCED, INCONCLUSIVE) if v in verdicts), REPRODUCED)
     return _finding(part, verdict, effects[rival], f"smallest lead: over {rival}" if rival else '', lone)
 

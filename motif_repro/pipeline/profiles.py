@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #e3373b51
+# %% ../../nbs/pipeline/profiles.ipynb #a5d47cbd
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -46,6 +46,7 @@ class TrainParams(StageParams):
     rows_per_step: int = Field(ge=1)
     learning_rate: float = Field(gt=0, lt=1)
     checkpoint_every: int = Field(ge=1)
+    num_threads: int = Field(ge=1)
 
 class BaseParams(TrainParams):
     model: str

@@ -252,7 +252,7 @@ def find_inputs(
         if folder := found.get(need) or _newest(need, run, runs_dir): found = {need: folder} | _ancestors(folder) | found
     return {need: found[need] for need in needs if need in found}
 
-# %% ../../nbs/pipeline/stages.ipynb #57cfef20
+# %% ../../nbs/pipeline/stages.ipynb #114c0281
 def _inputs_by_hand(name:str, run:Path, stages:Mapping[str,StageSpec], root:Path)->dict[str,Path]:
     "The inputs of stage `name`, found or made; a line says which."
     runs_dir, needs = load_settings(root).runs_dir, stages[name].needs
@@ -267,30 +267,30 @@ def _inputs_by_hand(name:str, run:Path, stages:Mapping[str,StageSpec], root:Path
     for need, folder in found.items(): print(f"{name}: {need} from {os.path.relpath(folder, root)}")
     return found
 
-def _handover_by_hand(name:str, run_dir:str, params:dict, stages:Mapping[str,StageSpec], root:Path|None)->dict:
+def _handover_by_hand(name:str, variables:Mapping, stages:Mapping[str,StageSpec], root:str|Path|None)->dict:
     "What the runner would have handed over, for a notebook that is run without it."
     root = Path(root) if root else find_root()
     settings = load_settings(root)
     os.environ.update(settings.environ())
     if name not in stages: raise UserError(f"open_stage: unknown stage '{name}'; {nearest(name, stages)}")
+    params = {key: variables[key] for key in stages[name].params.model_fields if key in variables}
     params = validated(stages[name].params, params, lambda key: f"{stages[name].notebook}, parameters").model_dump(mode='json')
-    run    = (root/run_dir).resolve() if run_dir else settings.runs_dir/'manual'
+    run    = (root/variables['run_dir']).resolve() if variables.get('run_dir') else settings.runs_dir/'manual'
     inputs = _inputs_by_hand(name, run, stages, root)
     recipe = stage_recipe(stages[name], params, inputs, root) | dict(version=f'{__version__}, by hand')  # cells may differ from the file's
     return dict(name=name, run=run, root=root, recipe=recipe, inputs=inputs, outputs=stages[name].outputs)
 
 def open_stage(
     name:str,            # as in STAGES
-    run_dir:str|Path,    # the run to work in, from the top of the checkout; '': runs/manual (the runner decides for itself)
-    params:dict,         # every parameter of the notebook but run_dir
+    variables:Mapping,   # the notebook's `globals()`: its parameters, and run_dir, from the top of the checkout; '': runs/manual
     *,
     stages:Mapping[str,StageSpec]=STAGES,
     root:str|Path|None=None,  # the checkout; None: the one around the working directory
 )->Stage:
     "Begin stage `name`: check its parameters, find its inputs, lock and prepare its work folder."
-    if HANDOVER not in os.environ: return Stage(**_handover_by_hand(name, run_dir, params, stages, root))
-    given = json.loads(os.environ[HANDOVER])
-    started = given['name'], given['recipe']['params']
-    assert (name, params) == started, f"open_stage({name!r}, ..., {params}) is not what the runner started: {started}"
+    if HANDOVER not in os.environ: return Stage(**_handover_by_hand(name, variables, stages, root))
+    given  = json.loads(os.environ[HANDOVER])
+    params = {key: variables.get(key) for key in given['recipe']['params']}
+    assert (name, params) == (given['name'], given['recipe']['params']), f"open_stage({name!r}): {params} is not what the runner started: {given}"
     inputs = {need: Path(folder) for need, folder in given['inputs'].items()}
     return Stage(**given | dict(run=Path(given['run']), root=Path(given['root']), inputs=inputs))

@@ -27,7 +27,7 @@ from ..model.loading import load_model, save_model
 from ..model.tokenizer import encode_conversation
 from .packing import IGNORE, Batch, Example, PackedBatches
 
-# %% ../../nbs/training/trainer.ipynb #056dd32d
+# %% ../../nbs/training/trainer.ipynb #641f8c9d
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
     "One training run: from a model and traces to a model."
@@ -46,6 +46,7 @@ class TrainJob:
     bf16: bool = False
     checkpoint_every: int = 50  # steps; a killed run loses at most so many
     seed: int = 0
+    num_threads: int = 1        # of torch, in each process; 1 gives the same numbers on every machine
 
 # %% ../../nbs/training/trainer.ipynb #54c839db
 def learning_rate(step:int, job:TrainJob)->float:
@@ -160,7 +161,7 @@ class MetricsLog:
         for name, value in row.items(): self.board.add_scalar(name, value, row['step'])
         self.board.add_scalar('tokens_per_s', row['num_tokens']/seconds, row['step'])
 
-# %% ../../nbs/training/trainer.ipynb #1d47ae27
+# %% ../../nbs/training/trainer.ipynb #089cc473
 def encode_traces(path:str|Path, tokenizer)->list[Example]:
     "The traces of a file as examples whose loss is on the completion."
     return [Example(*encode_conversation(trace.messages, tokenizer)) for trace in read_traces(path)]
@@ -171,6 +172,7 @@ def run_job(
 )->list[dict]:                   # the metrics of all steps: step, loss, lr, grad_norm, num_tokens
     "Train from the last checkpoint, or from the start; writes model/ and metrics.jsonl in `job.out`."
     out = Path(job.out)
+    torch.set_num_threads(job.num_threads)
     start_process_group()
     rank, is_main = dist.get_rank(), dist.get_rank() == 0
     model, tokenizer = load_model(job.model)
