@@ -22,10 +22,9 @@ BIN   := .venv/bin
 READY := .venv/.installed
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check install
-# (a forked test process ends without joblib's clean-up, which its resource tracker then does, with a warning)
-NBDEV_TEST := PYTHONWARNINGS=ignore:resource_tracker $(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|^(recipe|lessons)$$'
-PYTEST     := $(BIN)/pytest --numprocesses $(WORKERS)
-export OMP_NUM_THREADS ?= 1
+# One thread a process; a forked test process ends without joblib's clean-up, which its resource tracker then does, with a warning.
+NBDEV_TEST := OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore:resource_tracker $(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|^(recipe|lessons)$$'
+PYTEST     := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS)
 
 timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
 
