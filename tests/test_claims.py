@@ -226,7 +226,7 @@ BAD = ((dict(GOOD, value=float('nan')), 'value = nan'), (dict(GOOD, value='0.5')
 def test_a_bad_row_is_refused_with_file_and_row(tmp_path, bad, words):
     (tmp_path/'lesson_3').mkdir()
     (path := tmp_path/'lesson_3'/'claim_rows.jsonl').write_text('\n'.join(map(json.dumps, (GOOD, bad))))
-    with pytest.raises(UserError) as error: read_claim_rows(tmp_path)
+    with pytest.raises(UserError) as error: read_claim_rows([tmp_path/'lesson_3'])
     assert str(error.value).startswith(f'{path}, row 2: ') and words in str(error.value)
     with pytest.raises(UserError, match='^claim rows, row 2: '): judge_all([GOOD, bad])
     with pytest.raises(UserError, match='^claim rows, row 2: '): judge(CLAIMS['R4'], [GOOD, bad])
@@ -240,12 +240,13 @@ def test_a_field_that_the_rule_reads_stands_in_all_rows_or_in_none(second):
 
 
 def test_rows_of_all_stages_are_read_and_doubles_are_found_across_them(tmp_path):
-    for stage, row in (('a', GOOD), ('b', GOOD | dict(seed=1)), ('.work', GOOD | dict(seed=2))):
-        (tmp_path/stage/('sft-0123' if stage == '.work' else '')).mkdir(parents=True)
-        (tmp_path/stage/('sft-0123' if stage == '.work' else '')/'claim_rows.jsonl').write_text(json.dumps(row))
-    assert [row['seed'] for row in read_claim_rows(tmp_path)] == [0, 1]
-    (tmp_path/'b'/'claim_rows.jsonl').write_text(json.dumps(GOOD))
-    with pytest.raises(UserError, match='b/claim_rows.jsonl, row 1: .*an earlier row'): read_claim_rows(tmp_path)
+    folders = [tmp_path/stage for stage in 'abc']
+    for seed, folder in enumerate(folders[:2]):
+        folder.mkdir()
+        (folder/'claim_rows.jsonl').write_text(json.dumps(GOOD | dict(seed=seed)))
+    assert [row['seed'] for row in read_claim_rows(folders)] == [0, 1]
+    (folders[1]/'claim_rows.jsonl').write_text(json.dumps(GOOD))
+    with pytest.raises(UserError, match='b/claim_rows.jsonl, row 1: .*an earlier row'): read_claim_rows(folders)
 
 
 @pytest.mark.parametrize('text, words', (('A1: {claim: x}', "A1: key 'paper' is missing"), ('A1: [', 'mend this file'), (None, 'No such file')))

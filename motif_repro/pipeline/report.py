@@ -148,7 +148,7 @@ def run_view(run_dir:Path, records:list[dict])->dict:
                 seeds=together([record['params'] for record in records], 'seed'),
                 versions={name: together([record['versions'] for record in records], name) for name in names})
 
-# %% ../../nbs/pipeline/report.ipynb #5fa9cea6
+# %% ../../nbs/pipeline/report.ipynb #12ccb12b
 STYLE = """
 :root { --ink:#1c2733; --soft:#5a6776; --line:#d8dee5; --cream:#faf6ec; --navy:#14365c; --brick:#9c3316; --pale:#f3f6f9 }
 * { box-sizing:border-box }
@@ -159,13 +159,13 @@ pre { background:var(--pale); padding:.8rem 1rem; border-radius:6px; overflow-x:
 .lead { font-size:1.05rem; color:var(--soft); margin-bottom:1.1rem }
 .counts { display:flex; flex-wrap:wrap; gap:.5rem; padding:0; margin:1rem 0 0; list-style:none }
 .badge { display:inline-block; padding:.14rem .6rem; border:1.5px solid var(--soft); border-radius:99px; font-size:.82rem; font-weight:600; white-space:nowrap; line-height:1.35 }
-.badge b { display:inline-block; min-width:1.05em } .badge i { font-style:normal; font-variant-numeric:tabular-nums }
+.badge b { display:inline-block; min-width:1.05em } .nowrap { white-space:nowrap } .badge i { font-style:normal; font-variant-numeric:tabular-nums }
 .reproduced { background:var(--navy); border-color:var(--navy); color:#fff } .not-reproduced { border:2.5px solid var(--brick); color:var(--brick) }
 .inconclusive { background:repeating-linear-gradient(135deg,#e9edf1 0 5px,#f8fafb 5px 10px); color:#333f4c } .needs-a-gpu { border-style:double; border-width:4px }
 .not-run { border-style:dashed; border-color:#9aa6b2; color:var(--soft); font-weight:400 }
 table { border-collapse:collapse; width:100% } caption { text-align:left; color:var(--soft); padding-bottom:.6rem } th { text-align:left; font-size:.84rem }
 td, tbody th { vertical-align:top; padding:.75rem .7rem } thead th { padding:.45rem .7rem; border-bottom:2px solid var(--ink) }
-.claims { font-size:.93rem } .claims tbody { border-top:1px solid var(--line) } .claims tr:first-child td, .claims tbody th { padding-bottom:.3rem } .claims .how td { padding-top:0; width:auto } .claims tbody th { font-size:1rem; width:3rem } .claims td:nth-of-type(1) { width:25% } .claims td:nth-of-type(3) { width:25% } .claims td:nth-of-type(4) { width:12.5rem }
+.claims { font-size:.93rem; table-layout:fixed } .claims tbody { border-top:1px solid var(--line) } .claims tr:first-child td, .claims tbody th { padding-bottom:.3rem } .claims .how td { padding-top:0 } .claims tbody th { font-size:1rem } .claims col:nth-child(1) { width:4.5% } .claims col:nth-child(2) { width:24% } .claims col:nth-child(3) { width:27.5% } .claims col:nth-child(4) { width:23% }
 .paper { background:var(--cream); font-family:Charter,"Bitstream Charter",Georgia,"DejaVu Serif",serif } thead th.paper { font-size:.9rem }
 .mark { display:inline-block; font:600 .7rem/1.3 system-ui,"DejaVu Sans",sans-serif; letter-spacing:.03em; color:#6b5a2c; border:1px solid #cdbb88; border-radius:3px; padding:.05rem .35rem; margin-bottom:.2rem }
 .effect { font-weight:600; font-variant-numeric:tabular-nums } .sketch { display:block; width:100%; max-width:15rem; height:22px; margin:.25rem 0 }
@@ -181,13 +181,13 @@ figure { margin:.7rem 0; padding:0 } .scroll { overflow-x:auto } figure img { di
   body { padding:1.2rem .9rem 3rem } h1 { font-size:1.5rem } .claims thead { position:absolute; width:1px; height:1px; overflow:hidden; clip-path:inset(50%) }
   .claims, .claims caption { display:block } .claims tbody, .claims tr { display:grid; grid-template-columns:auto 1fr } .claims tr { display:contents }
   .claims tbody { border:1px solid var(--line); border-radius:8px; padding:.8rem; margin:0 0 .9rem } .hero { padding:.7rem } figure img { width:100%; min-width:calc(var(--width)*.7) }
-  .claims td, .claims tbody th { border:0; padding:0 !important; grid-column:1/-1; width:auto !important } .claims td { margin-top:.5rem } .claims td.paper { padding:.5rem .6rem !important; border-radius:5px }
+  .claims td, .claims tbody th { border:0; padding:0 !important; grid-column:1/-1 } .claims td { margin-top:.5rem } .claims td.paper { padding:.5rem .6rem !important; border-radius:5px }
   .claims tbody th { grid-area:1/1 } .claims td:nth-of-type(4) { grid-area:1/2; margin:0; text-align:right } .how td:first-child { display:none }
   .claims td[data-label]::before { content:attr(data-label); display:block; font:600 .74rem/1.5 system-ui,"DejaVu Sans",sans-serif; color:var(--soft) } }
-@media print { body { font-size:11px; padding:0; max-width:none } tbody { break-inside:avoid } .columns details, .how { display:none } h2, .stage header { break-after:avoid } tr, figure, .hero { break-inside:avoid } summary { list-style:none } * { print-color-adjust:exact } }
+@media print { html { font-size:11px } body { font-size:1rem; padding:0; max-width:none } tbody { break-inside:avoid } .badge { font-size:.74rem; padding:.1rem .4rem } .columns details, .how { display:none } h2, .stage header { break-after:avoid } tr, figure, .hero { break-inside:avoid } summary { list-style:none } * { print-color-adjust:exact } }
 """
 
-# %% ../../nbs/pipeline/report.ipynb #f23c0ce2
+# %% ../../nbs/pipeline/report.ipynb #5f02c9e5
 PAGE = """
 {% macro badge(b, count='') %}<span class="badge {{ b.kind }}"><b aria-hidden="true">{{ b.sign }}</b> {% if count %}<i>{{ count }}</i> {% endif %}{{ b.text }}</span>{% endmacro %}
 {% macro sketch(s, label) %}<svg class="sketch" viewBox="0 0 100 12" preserveAspectRatio="none" role="img" aria-label="{{ label }}"><title>{{ label }}</title>
@@ -211,6 +211,7 @@ PAGE = """
 <p class="soft small">The rules were fixed before the run; verdicts are computed, never written. Shaded in each sketch: where the whole 95 % interval has to lie. Dashed: zero.</p>
 <table class="claims">
 <caption class="small">{{ claims|length }} claims of the paper (Motif-2-12.7B-Reasoning, arXiv 2512.11463). On cream, with its source: the paper's evidence. On white: ours, at this run's scale.</caption>
+<colgroup><col><col><col><col><col></colgroup>
 <thead><tr><th scope="col"></th><th scope="col">Claim</th><th scope="col" class="paper">In the paper</th><th scope="col">In this run, with 95 % interval</th><th scope="col">Verdict</th></tr></thead>
 {% for c in claims %}
 <tbody><tr><th scope="row" id="{{ c.id }}">{{ c.id }}</th>
@@ -220,7 +221,7 @@ PAGE = """
 <td>{{ badge(c.badge) }}{% if c.main.effect and c.main.note %}<br><span class="soft small">{{ c.main.note }}</span>{% endif %}</td></tr>
 <tr class="how"><td></td><td colspan="4"><details><summary>How {{ c.id }} is judged</summary>
 <p><b>Measured:</b> {{ c.metric }}.{% if c.arms %} <b>Arms:</b> {% for arm, what in c.arms.items() %}<code>{{ arm }}</code> {{ what }}{{ '.' if loop.last else '; ' }}{% endfor %}{% endif %}</p>
-<ul>{% for p in c.parts %}<li><code>{{ p.words }}</code>{% if c.ran %} {{ badge(p.badge) }} {{ p.effect or '' }} {% if p.note %}<span class="soft">({{ p.note }})</span>{% endif %}{% endif %}<br><span class="soft">{{ p.reason }}</span></li>{% endfor %}</ul></details></td></tr></tbody>
+<ul>{% for p in c.parts %}<li><code>{{ p.words }}</code>{% if c.ran %} {{ badge(p.badge) }} <span class="nowrap">{{ p.effect or '' }}</span> {% if p.note %}<span class="soft">({{ p.note }})</span>{% endif %}{% endif %}<br><span class="soft">{{ p.reason }}</span></li>{% endfor %}</ul></details></td></tr></tbody>
 {% endfor %}
 </table>
 <p class="soft small">Sources of the evidence: <b>paper</b>, its own words; <b>secondary source</b>, someone's account of it; <b>arithmetic</b>, computed from published figures; <b>unpublished</b>, not to be had.
