@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM, T5Config
 
@@ -164,7 +165,8 @@ def test_padded_and_cached_equals_alone(model):
     mask, cache = torch.tensor([[0]*5 + [1]*4]), DynamicCache()
     with torch.no_grad():
         model(F.pad(prompt, (5, 0)), attention_mask=mask, position_ids=torch.tensor([[0]*5 + [*range(4)]]), past_key_values=cache)
-        logits = model(rest, attention_mask=F.pad(mask, (0, 3), value=1), position_ids=torch.arange(4, 7)[None], past_key_values=cache).logits
+        logits = model(rest, attention_mask=F.pad(mask, (0, 3), value=1), position_ids=torch.arange(4, 7)[None],
+                       past_key_values=cache).logits
         assert_close(logits, model(torch.cat([prompt, rest], 1)).logits[:, 4:])
 
 @pytest.mark.parametrize('use_cache', [None, False])
@@ -302,7 +304,8 @@ def test_load_model_round_trip(saved, tmp_path):
 
 def test_any_causal_model_loads(saved, tmp_path):
     tokenizer = load_model(saved)[1]
-    llama = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2))
+    llama = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+                                         num_attention_heads=2))
     save_model(llama, tokenizer, tmp_path/'llama')
     assert type(load_model(tmp_path/'llama')[0]) is LlamaForCausalLM
 
@@ -320,7 +323,8 @@ def test_a_missing_path_names_its_neighbour(saved):
     assert "did you mean 'model'?" in refusal(saved.with_name('modle')/'further'/'down')
     assert 'is a file' in refusal(saved/'config.json')
 
-def test_a_folder_above_the_model_says_so(saved): assert f"holds no config.json, so it is not a saved model; try {saved}" in refusal(saved.parent)
+def test_a_folder_above_the_model_says_so(saved):
+    assert f"holds no config.json, so it is not a saved model; try {saved}" in refusal(saved.parent)
 
 def test_no_weights_or_only_pickled_ones(broken):
     (broken/'model.safetensors').unlink()
@@ -379,3 +383,10 @@ def test_the_hub_out_of_reach_or_closed(tmp_path, monkeypatch):
 def test_an_unwritable_place_is_a_user_error(saved, tmp_path):
     (tmp_path/'file').touch()
     with pytest.raises(UserError, match='cannot be written'): save_model(*load_model(saved), tmp_path/'file'/'model')
+
+def test_a_full_disk_is_a_user_error(saved, tmp_path, monkeypatch):
+    model, tokenizer = load_model(saved)
+    def full(*args, **kwargs): raise SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')
+    monkeypatch.setattr(model, 'save_pretrained', full)
+    with pytest.raises(UserError, match='the disk is full'): save_model(model, tokenizer, tmp_path/'model')
+    assert not list(tmp_path.iterdir())

@@ -24,7 +24,7 @@ import motif_repro.model.motif   # registers Motif with the Auto classes
 from ..core.errors import UserError, nearest
 from ..core.rows import disk_errors
 
-# %% ../../nbs/model/loading.ipynb #2a1e872c
+# %% ../../nbs/model/loading.ipynb #87267198
 HUB_ID = re.compile(r'[\w-][\w.-]*(/[\w.-]+)?')
 NOT_NEEDED = ['*/*', 'consolidated*', '*.bin', '*.pt', '*.pth', '*.msgpack', '*.h5', '*.gguf', '*.onnx']
 
@@ -39,7 +39,8 @@ def find_model(
     if not HUB_ID.fullmatch(name) or len(path.parts) > 1 and Path(path.parts[0]).is_dir():
         raise UserError(f"{path}: there is no such folder; {missing_part(path)}")
     try: return Path(snapshot_download(name, revision=revision, ignore_patterns=NOT_NEEDED))
-    except GatedRepoError as e: raise UserError(f"{name}: is gated on the hub; accept its terms there, then log in with `hf auth login`") from e
+    except GatedRepoError as e:
+        raise UserError(f"{name}: is gated on the hub; accept its terms there, then log in with `hf auth login`") from e
     except RepositoryNotFoundError as e:
         raise UserError(f"{name}: neither a folder here nor a model on the hub; {nearest(name, folders_in(Path()))}") from e
     except (OSError, HfHubHTTPError, HFValidationError) as e:
@@ -54,13 +55,13 @@ def missing_part(path:Path)->str:
 def folders_in(path:Path)->list[str]: return [p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith('.')]
 def first_line(e:Exception)->str: return str(e).strip().split('\n')[0]
 
-# %% ../../nbs/model/loading.ipynb #aef6c59d
+# %% ../../nbs/model/loading.ipynb #ea7f6280
 def check_files(folder:Path):
     "Refuse a folder without config, without safetensors, or with files that are not whole."
     if not (folder/'config.json').is_file():
         inside = [f'{folder}/{name}' for name in folders_in(folder) if (folder/name/'config.json').is_file()]
-        raise UserError(f"{folder}: holds no config.json, so it is not a saved model; " + (f"try {' or '.join(sorted(inside))}" if inside else
-                        "give the folder that save_model or save_pretrained wrote"))
+        advice = f"try {' or '.join(sorted(inside))}" if inside else "give the folder that save_model or save_pretrained wrote"
+        raise UserError(f"{folder}: holds no config.json, so it is not a saved model; {advice}")
     for file in weight_files(folder):
         if not file.is_file(): raise UserError(f"{file}: is named in the index, but missing; copy the whole folder again")
         try:
@@ -78,14 +79,15 @@ def weight_files(folder:Path)->list[Path]:
                                 "load them where you trust them and save with save_pretrained, which writes safetensors")
     raise UserError(f"{folder}: holds no weights (model.safetensors); copy them beside config.json")
 
-# %% ../../nbs/model/loading.ipynb #c4c5bdd2
+# %% ../../nbs/model/loading.ipynb #8aa416a9
 def check_loading(
     folder:Path,
     info:dict,  # from_pretrained's `output_loading_info`
 ):
     "Refuse a model in which any parameter is not exactly the checkpoint's."
     shapes = [f"{name} ({list(theirs)}, the model has {list(ours)})" for name, theirs, ours in sorted(info['mismatched_keys'])]
-    wrong = {'is missing': sorted(info['missing_keys']), 'is unknown to the model': sorted(info['unexpected_keys']), 'has another shape': shapes}
+    wrong = {'is missing': sorted(info['missing_keys']), 'is unknown to the model': sorted(info['unexpected_keys']),
+             'has another shape': shapes}
     said = [f"{names[0]} {what}" + (f", and {len(names) - 1} more" if names[1:] else '') for what, names in wrong.items() if names]
     if said: raise UserError(f"{folder}: weights and config.json don't belong together: {'; '.join(said)}. "
                              "Take both from the same checkpoint: nothing is filled up with random numbers here")
@@ -96,7 +98,7 @@ def check_vocabulary(folder:Path, model:PreTrainedModel, tokenizer:PreTrainedTok
     if largest >= rows: raise UserError(f"{folder}: the tokenizer's ids reach {largest}, but the model's vocabulary has only {rows} rows; "
                                         "take both from the same checkpoint, or enlarge the model with resize_token_embeddings")
 
-# %% ../../nbs/model/loading.ipynb #ed724c3f
+# %% ../../nbs/model/loading.ipynb #a341e5aa
 @contextmanager
 def quiet_transformers():
     "Without progress bars and load reports: what they say is an error here."
@@ -134,7 +136,8 @@ def load_tokenizer(folder:Path)->PreTrainedTokenizerBase:
     "The tokenizer in a model's folder."
     try: return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError) as e:
-        raise UserError(f"{folder}: holds no tokenizer that loads ({first_line(e)}); copy tokenizer.json and tokenizer_config.json there") from e
+        raise UserError(f"{folder}: holds no tokenizer that loads ({first_line(e)}); "
+                        "copy tokenizer.json and tokenizer_config.json there") from e
 
 @contextmanager
 def safetensors_disk_errors():

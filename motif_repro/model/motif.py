@@ -26,7 +26,7 @@ from transformers.utils.output_capturing import capture_outputs
 from ..core.errors import UserError
 from ..kernels.polynorm import PolyNorm, upcast
 
-# %% ../../nbs/model/motif.ipynb #1d2d6d16
+# %% ../../nbs/model/motif.ipynb #e0727cdd
 @strict
 class MotifConfig(PreTrainedConfig):
     "Sizes of a Motif model, by Llama's names; the defaults are Motif-2-12.7B."
@@ -71,7 +71,7 @@ def check_motif_config(c:MotifConfig):
         refuse('num_key_value_heads', f"must be {2*c.num_noise_heads}: two for each of the {c.num_noise_heads} noise heads")
     if c.head_dim % 2: refuse('head_dim', "must be even: rotary embeddings turn pairs")
     if c.hidden_act != 'poly_norm': refuse('hidden_act', "must be 'poly_norm', the only activation of Motif")
-    if c.rope_parameters['rope_type'] != 'default': refuse('rope_parameters', "must be of rope_type 'default', the only one Motif was trained with")
+    if c.rope_parameters['rope_type'] != 'default': refuse('rope_parameters', "must be of rope_type 'default', the only one known here")
 
 # %% ../../nbs/model/motif.ipynb #1c61b733
 def lambda_init(
