@@ -24,12 +24,12 @@ TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 # One thread a process; a forked test process ends without joblib's clean-up, which its resource tracker then does, with a warning.
 NBDEV_TEST := OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore:resource_tracker $(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|^(recipe|lessons)$$'
-PYTEST     := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS)
+PYTEST     := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu docs lab notebooks recipe-notebooks install sandbox system fresh-clone clean
+.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu docs lab notebooks recipe-notebooks reference install sandbox system fresh-clone clean
 
 help:  ## list these targets
 	@awk -F ': .*## |: *## ' '/^[a-z-]+:.*##/ { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ ifeq ($(CONSTRAINTS),constraints.txt)
 endif
 	@$(PIP) --use-pep517 --constraint $(CONSTRAINTS) --editable '.[dev,docs]'
 	@touch $@
+
+reference: reproduce  ## keep that run as the one that README shows
+	$(BIN)/python nbs/_docs/reference.py runs/$(PROFILE)
 
 sandbox:  # judging a program needs bubblewrap; root on a Debian-like system gets it, all others the line to type
 	@command -v bwrap >/dev/null || { $(call apt,bubblewrap); } || true

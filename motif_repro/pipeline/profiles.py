@@ -7,7 +7,7 @@ __all__ = ['StageParams', 'TasksParams', 'TracesParams', 'TrainParams', 'BasePar
            'ReportParams', 'code_cells', 'is_parameters', 'notebook_parameters', 'parse_value', 'Given',
            'profile_names', 'read_profile', 'read_set', 'ProfileKeys', 'Profile', 'load_profile']
 
-# %% ../../nbs/pipeline/profiles.ipynb #efe0cde3
+# %% ../../nbs/pipeline/profiles.ipynb #54b65b87
 import ast, json, re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #a5d47cbd
+# %% ../../nbs/pipeline/profiles.ipynb #f15b4aaa
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -32,6 +32,11 @@ class TasksParams(StageParams):
     train_per_level: int = Field(ge=1)
     test_per_level: int = Field(ge=1)
     tasks_file: str
+
+    @field_validator('max_terms')
+    def _not_below_min(cls, value:int, info):
+        if value < info.data.get('min_terms', 0): raise ValueError(f"it must be at least min_terms, {info.data['min_terms']}")
+        return value
 
 class TracesParams(StageParams):
     seed: int = Field(ge=0)

@@ -1,0 +1,71 @@
+"The recipe itself at a reduced size: by the runner, cut off from any network; and each notebook alone, by plain papermill."
+import json, os, shutil, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+from motif_repro.core.rows import read_rows
+from motif_repro.pipeline.stages import STAGES, read_record
+from motif_repro.tasks.schema import read_tasks
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+REDUCED = {'tasks.max_terms': 4, 'tasks.train_per_level': 40, 'tasks.test_per_level': 4, 'base.hidden_size': 16, 'base.num_layers': 1, 'base.steps': 6,
+           'sft.steps': 4, 'evaluate.num_samples': 2, 'evaluate.max_new_tokens': 12}
+# A namespace of its own has no network, not even the loopback that a Jupyter kernel talks over: bring that up.
+NO_NETWORK = ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh']
+
+def without_network()->list[str]:
+    try: permitted = subprocess.run([*NO_NETWORK, 'true'], capture_output=True).returncode == 0
+    except FileNotFoundError: permitted = False
+    return NO_NETWORK if permitted else []
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+    "A finished reduced run, made where no network can be reached (if this machine lets us cut it off)."
+    runs = tmp_path_factory.mktemp('runs')
+    sets = [word for key, value in REDUCED.items() for word in ('--set', f'{key}={value}')]
+    done = subprocess.run([*without_network(), BIN/'motif-repro', 'run', '--runs-dir', runs, *sets], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (runs/'smoke/terminal.txt').write_text(done.stdout)
+    return runs/'smoke'
+
+def test_the_run_needs_no_network(run):
+    if not without_network(): pytest.skip("this machine doesn't let us make a network namespace; the run itself passed")
+
+def test_all_stages_finished_and_said_so(run):
+    terminal = (run/'terminal.txt').read_text()
+    for stage in STAGES: assert read_record(run/stage) and stage in terminal
+    assert 'not run' in terminal and str(run/'report.html') in terminal.replace('\n', '')
+
+def test_thirteen_claims_from_the_first_day(run):
+    claims = json.loads((run/'claims.json').read_text())
+    assert [c['id'] for c in claims] == 'A1 A2 A3 A4 L1 L2 L3 R1 R2 R3 R4 M1 M2'.split()
+    assert all(set(c) >= {'id', 'verdict', 'effect', 'ci95', 'seeds', 'rule'} for c in claims)
+    assert {c['verdict'] for c in claims} == {'not run'}   # until a lesson brings rows
+
+def test_training_and_evaluation_never_overlap(run):
+    train, test = ({' '.join(t.question.lower().split()) for t in read_tasks(run/f'tasks/{split}.jsonl')} for split in ('train', 'test'))
+    learned = {' '.join(row['question'].lower().split()) for name in ('base', 'sft') for row in read_rows(run/f'traces/{name}.jsonl')}
+    assert train and test and not train & test and not learned & test
+
+def test_rejected_traces_lie_in_a_file_with_reasons(run):
+    kept, rejected = (read_rows(run/f'traces/{name}.jsonl') for name in ('sft', 'rejected'))
+    metrics = read_record(run/'traces')['metrics']
+    assert len(kept) + len(rejected) == metrics['num_traces'] and all(row['verdict'] == 'wrong' and row['detail'] for row in rejected)
+
+@pytest.mark.parametrize('stage', STAGES)
+def test_each_notebook_runs_by_plain_papermill_from_its_own_folder(run, stage, tmp_path):
+    "Without our command line: inputs are those of the last run, outputs go to runs/manual."
+    notebook = ROOT/'nbs'/STAGES[stage].notebook
+    runs = tmp_path/'runs'
+    shutil.copytree(run, runs/'smoke', ignore=shutil.ignore_patterns('.work'))
+    changed = [word for key, value in REDUCED.items() if key.startswith(f'{stage}.') for word in ('-p', key.partition('.')[2], str(value))]
+    environ = os.environ | dict(MOTIF_REPRO_RUNS_DIR=str(runs), PATH=f"{BIN}:{os.environ['PATH']}")
+    cwd = notebook.parent if list(STAGES).index(stage) % 2 else ROOT   # half of them from their own folder, half from the top
+    done = subprocess.run([BIN/'papermill', os.path.relpath(notebook, cwd), tmp_path/'out.ipynb', '--no-progress-bar', *changed], cwd=cwd, env=environ,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = read_record(runs/'manual'/stage)
+    assert set(record['folders']) == set(STAGES[stage].needs)
+
