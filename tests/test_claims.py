@@ -12,13 +12,15 @@ from motif_repro.pipeline.claims import (INCONCLUSIVE, NEEDS_GPU, NOT_REPRODUCED
 CLAIMS = load_claims()
 
 
-def claim_with(*rule, arms=()):
-    return Claim(id='A1', claim='a test', paper=dict(mark='unpublished', evidence=''), metric='', rule=[dict(reason='a test') | r for r in rule])
+def claim_with(*rule):
+    return Claim(id='A1', claim='a test', paper=dict(mark='unpublished', evidence=''), metric='',
+                 rule=[dict(reason='a test') | part for part in rule])
 
 
 def rows_of(claim='A1', device='cpu', **arms):
     "arm = values over seeds 0, 1, 2 …"
-    return [dict(claim=claim, arm=arm, seed=seed, value=float(value), device=device) for arm, values in arms.items() for seed, value in enumerate(values)]
+    return [dict(claim=claim, arm=arm, seed=seed, value=float(value), device=device)
+            for arm, values in arms.items() for seed, value in enumerate(values)]
 
 
 # One kind of rule at a time
@@ -28,8 +30,10 @@ LOWER  = HIGHER | dict(direction='lower')
 WOBBLE = np.array([0.01, -0.01, 0, 0.005, -0.005])
 
 @pytest.mark.parametrize('rule, gain, verdict', (
-    (HIGHER, 0.2 + WOBBLE, REPRODUCED), (HIGHER, 0.02 + WOBBLE, NOT_REPRODUCED), (HIGHER, -0.2 + WOBBLE, NOT_REPRODUCED), (HIGHER, 0.05 + WOBBLE, INCONCLUSIVE),
-    (LOWER, -0.2 + WOBBLE, REPRODUCED), (LOWER, -0.02 + WOBBLE, NOT_REPRODUCED), (LOWER, 0.2 + WOBBLE, NOT_REPRODUCED), (LOWER, -0.05 + WOBBLE, INCONCLUSIVE),
+    (HIGHER, 0.2 + WOBBLE, REPRODUCED), (HIGHER, 0.05 + WOBBLE, INCONCLUSIVE),
+    (HIGHER, 0.02 + WOBBLE, NOT_REPRODUCED), (HIGHER, -0.2 + WOBBLE, NOT_REPRODUCED),
+    (LOWER, -0.2 + WOBBLE, REPRODUCED), (LOWER, -0.05 + WOBBLE, INCONCLUSIVE),
+    (LOWER, -0.02 + WOBBLE, NOT_REPRODUCED), (LOWER, 0.2 + WOBBLE, NOT_REPRODUCED),
     (HIGHER, 0.2 + WOBBLE[:4], INCONCLUSIVE), (HIGHER, -0.2 + WOBBLE[:1], INCONCLUSIVE), (HIGHER, [0.2]*5, INCONCLUSIVE)))
 def test_difference(rule, gain, verdict):
     old = np.linspace(0.3, 0.7, len(gain))
@@ -52,7 +56,8 @@ def test_difference_without_baseline_reads_the_value_as_a_change():
 
 
 def test_unpaired_seeds_are_counted_and_said():
-    rows = [row for row in rows_of(old=[0.5]*7, new=0.7 + np.tile(WOBBLE, 2)[:7]) if (row['arm'], row['seed']) not in {('old', 0), ('new', 3)}]
+    rows = [row for row in rows_of(old=[0.5]*7, new=0.7 + np.tile(WOBBLE, 2)[:7])
+            if (row['arm'], row['seed']) not in {('old', 0), ('new', 3)}]
     [found] = findings(claim_with(HIGHER), rows)
     assert (found.verdict, found.effect.n, found.note) == (REPRODUCED, 5, '2 unpaired left out: 0, 3')
     [found] = findings(claim_with(HIGHER), [row for row in rows if (row['arm'] == 'old') == (row['seed'] < 4)])
@@ -63,7 +68,8 @@ AT_MOST, AT_LEAST = dict(kind='bound', at_most=1.), dict(kind='bound', at_least=
 
 @pytest.mark.parametrize('rule, values, verdict, worst', (
     (AT_MOST, [0.2, 1.0], REPRODUCED, 1.0), (AT_MOST, [0.2, 1.1, 0.4], NOT_REPRODUCED, 1.1),
-    (AT_LEAST, [2.0, 5], REPRODUCED, 2.0), (AT_LEAST, [1.9, 5], NOT_REPRODUCED, 1.9), (AT_LEAST, [5], INCONCLUSIVE, 5), (AT_LEAST, [1], NOT_REPRODUCED, 1)))
+    (AT_LEAST, [2.0, 5], REPRODUCED, 2.0), (AT_LEAST, [1.9, 5], NOT_REPRODUCED, 1.9),
+    (AT_LEAST, [5], INCONCLUSIVE, 5), (AT_LEAST, [1], NOT_REPRODUCED, 1)))
 def test_bound(rule, values, verdict, worst):
     found = judge(claim_with(rule), rows_of(layout=values))
     assert (found['verdict'], found['effect'], found['seeds']) == (verdict, worst, len(values))
@@ -85,14 +91,16 @@ def test_bound_reads_only_its_arms_and_misses_those_that_did_not_run():
 def points(strength, rival=0., n=40, arms=('base_a', 'base_b'), claim='A1'):
     rng = np.random.default_rng(7)
     outcome, noise, other = rng.normal(size=(3, n))
-    return [dict(claim=claim, arm=arm, seed=i, value=outcome[i] + 0.1*rng.normal(), score=strength*outcome[i] + noise[i], likelihood=rival*outcome[i] + other[i])
+    return [dict(claim=claim, arm=arm, seed=i, value=outcome[i] + 0.1*rng.normal(), score=strength*outcome[i] + noise[i],
+                 likelihood=rival*outcome[i] + other[i])
             for arm in arms for i in range(n)]
 
 SCORE = dict(kind='correlation', predictor='score', margin=0.5)
 LEAD  = SCORE | dict(rivals=['likelihood'], margin=-0.1)
 
 @pytest.mark.parametrize('rule, rows, verdict', (
-    (SCORE, points(4), REPRODUCED), (SCORE, points(0), NOT_REPRODUCED), (SCORE, points(0.8), INCONCLUSIVE), (SCORE, points(4, n=11), INCONCLUSIVE),
+    (SCORE, points(4), REPRODUCED), (SCORE, points(0), NOT_REPRODUCED), (SCORE, points(0.8), INCONCLUSIVE),
+    (SCORE, points(4, n=11), INCONCLUSIVE),
     (LEAD, points(4, rival=1), REPRODUCED), (LEAD, points(0.3, rival=5), NOT_REPRODUCED), (LEAD, points(0.3, rival=0.3), INCONCLUSIVE)))
 def test_correlation(rule, rows, verdict):
     found = judge(claim_with(rule), rows)
@@ -106,7 +114,8 @@ def test_the_strongest_rival_decides():
 
 
 def test_correlation_is_averaged_over_arms_not_pooled():
-    rows = [row | dict(value=row['value'] + 100*(row['arm'] == 'base_b'), score=row['score'] - 100*(row['arm'] == 'base_b')) for row in points(4)]
+    shift = lambda row: 100*(row['arm'] == 'base_b')
+    rows = [row | dict(value=row['value'] + shift(row), score=row['score'] - shift(row)) for row in points(4)]
     assert judge(claim_with(SCORE), rows) == judge(claim_with(SCORE), points(4))
 
 
@@ -142,10 +151,13 @@ LEVELS = {  # claim → field → arm → level, where the claim is true
     'A1': dict(value=dict(no_sft=0.5, aligned=0.65, **MISFITS)),
     'A3': dict(value=dict(random=0.3, selected=0.45, rewritten=0.5)),
     'A4': dict(value=dict(static=0.4, moving=0.6), new_skill=dict(static=0.5, moving=0.5)),
-    'L3': dict(value=dict(from_start=0.6, late_5=0.1, late_10=0.2, late_20=0.3), short=dict(from_start=0.9, late_5=0.9, late_10=0.9, late_20=0.9)),
+    'L3': dict(value=dict(from_start=0.6, late_5=0.1, late_10=0.2, late_20=0.3),
+               short=dict(from_start=0.9, late_5=0.9, late_10=0.9, late_20=0.9)),
     'R1': dict(value=dict(no_filter=0.7, band=0.8), zero_advantage=dict(no_filter=0.6, band=0.2)),
-    'R2': dict(value=dict(clip_020=0.3, clip_028=0.6), pass_at_8=dict(clip_020=0.6, clip_028=0.7), reward=dict(clip_020=0.8, clip_028=0.8)),
-    'R3': dict(value=dict(no_reuse=0.7, reuse_plain=0.4, reuse_m2po=0.8), drop=dict(no_reuse=0, reuse_plain=0.4, reuse_m2po=0.02)),
+    'R2': dict(value=dict(clip_020=0.3, clip_028=0.6), pass_at_8=dict(clip_020=0.6, clip_028=0.7),
+               reward=dict(clip_020=0.8, clip_028=0.8)),
+    'R3': dict(value=dict(no_reuse=0.7, reuse_plain=0.4, reuse_m2po=0.8),
+               drop=dict(no_reuse=0, reuse_plain=0.4, reuse_m2po=0.02)),
     'R4': dict(value=dict(single=-0.2, balanced=0.0)),
 }
 
@@ -160,19 +172,22 @@ def style_points(strength, n=48):
     return [row | dict(rsr=-row['score'], grace=0.5*row['likelihood']) for row in points(strength, n=n, claim='A2')]
 
 def layouts(n, worst=3e-7):
-    return [dict(claim='L1', arm=f'zero{i % 4}-{i}', seed=0, value=worst if i == 3 else 2e-7, lambda_grad=1e-6, loss=1e-7) for i in range(n)]
+    return [dict(claim='L1', arm=f'zero{i % 4}-{i}', seed=0, value=worst if i == 3 else 2e-7, lambda_grad=1e-6, loss=1e-7)
+            for i in range(n)]
 
 def plans(low):
     at = lambda arm, value, low=None, high=None, seed=0: dict(claim='L2', arm=arm, seed=seed, value=value, low=low, high=high)
-    return [at('whole', 90_000, 80_000, 99_000), *(at(part, 2.) for part in ('sharding', 'sequence_parallel', 'checkpointing')), at('loss', 1.2, low, 1.24 + (low > 1)),
-            *(at('planner', 0.03, seed=i) for i in range(60))]
+    return [at('whole', 90_000, 80_000, 99_000), *(at(part, 2.) for part in ('sharding', 'sequence_parallel', 'checkpointing')),
+            at('loss', 1.2, low, 1.24 + (low > 1)), *(at('planner', 0.03, seed=i) for i in range(60))]
 
 def memory(exponent, peers=4, reach=0.05):
     at = lambda arm, value, seed=0, **own: dict(claim='M1', arm=arm, seed=seed, value=value, **own)
-    return [at('growth', exponent, low=exponent - reach, high=exponent + reach), *(at('peers', 0.8, i) for i in range(peers)), *(at('accuracy', 1.1, i) for i in range(6))]
+    return [at('growth', exponent, low=exponent - reach, high=exponent + reach), *(at('peers', 0.8, i) for i in range(peers)),
+            *(at('accuracy', 1.1, i) for i in range(6))]
 
 def fits(context, batch, reach):
-    return [dict(claim='M2', arm=arm, seed=0, value=value, low=value - reach, high=value + reach) for arm, value in (('sft_context', context), ('rl_batch', batch))]
+    return [dict(claim='M2', arm=arm, seed=0, value=value, low=value - reach, high=value + reach)
+            for arm, value in (('sft_context', context), ('rl_batch', batch))]
 
 OWN = {claim: (runs(claim, 0.003), runs(claim, 0.003, equal=True), runs(claim, 1.)) for claim in LEVELS} | {
     'A2': (style_points(4), style_points(0), style_points(0.8)),
@@ -187,10 +202,11 @@ def test_each_claim_can_get_each_verdict_by_its_own_rule(claim):
     assert [judge(CLAIMS[claim], rows)['verdict'] for rows in OWN[claim]] == [REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE]
 
 
-@pytest.mark.parametrize('claim, spoilt', (('A4', dict(field='new_skill', arm='moving')), ('L3', dict(field='short', arm='from_start')), ('R2', dict(field='reward', arm='clip_028')),
-                                           ('R3', dict(field='drop', arm='reuse_m2po', by=-0.5)), ('R4', dict(field='value', arm='balanced', by=0.1))))
-def test_nothing_may_be_bought(claim, spoilt):
-    rows = [row | {spoilt['field']: row[spoilt['field']] - spoilt.get('by', 0.3)} if row['arm'] == spoilt['arm'] else row for row in OWN[claim][0]]
+@pytest.mark.parametrize('claim, arm, field, loss', (('A4', 'moving', 'new_skill', 0.3), ('L3', 'from_start', 'short', 0.3),
+                                                     ('R2', 'clip_028', 'reward', 0.3), ('R3', 'reuse_m2po', 'drop', -0.5),
+                                                     ('R4', 'balanced', 'value', 0.1)))
+def test_nothing_may_be_bought(claim, arm, field, loss):
+    rows = [row | {field: row[field] - loss*(row['arm'] == arm)} for row in OWN[claim][0]]
     assert judge(CLAIMS[claim], rows)['verdict'] == NOT_REPRODUCED
 
 
@@ -218,9 +234,12 @@ def test_every_part_says_why():
 # Rows that can't be trusted
 
 GOOD = dict(claim='R4', arm='single', seed=0, value=-0.1)
-BAD = ((dict(GOOD, value=float('nan')), 'value = nan'), (dict(GOOD, value='0.5'), "value = '0.5'"), ({k: v for k, v in GOOD.items() if k != 'value'}, "'value' is missing"),
-       ({k: v for k, v in GOOD.items() if k != 'seed'}, "'seed' is missing"), (dict(GOOD, seed=1.5), 'seed = 1.5'), (dict(GOOD, claim='R9'), "unknown claim; did you mean 'R4'"),
-       (dict(GOOD, arm='balaced'), "unknown arm; did you mean 'balanced'"), (GOOD, 'an earlier row has the same'), (dict(GOOD, seed=1, low=0., high=1.), 'outside its own interval'))
+def without(key): return {k: v for k, v in GOOD.items() if k != key}
+
+BAD = ((dict(GOOD, value=float('nan')), 'value = nan'), (dict(GOOD, value='0.5'), "value = '0.5'"),
+       (without('value'), "'value' is missing"), (without('seed'), "'seed' is missing"), (dict(GOOD, seed=1.5), 'seed = 1.5'), (GOOD, 'an earlier row has the same'),
+       (dict(GOOD, claim='R9'), "unknown claim; did you mean 'R4'"), (dict(GOOD, arm='balaced'), "unknown arm; did you mean 'balanced'"),
+       (dict(GOOD, seed=1, low=0., high=1.), 'outside its own interval'))
 
 @pytest.mark.parametrize('bad, words', BAD)
 def test_a_bad_row_is_refused_with_file_and_row(tmp_path, bad, words):
@@ -249,7 +268,8 @@ def test_rows_of_all_stages_are_read_and_doubles_are_found_across_them(tmp_path)
     with pytest.raises(UserError, match='b/claim_rows.jsonl, row 1: .*an earlier row'): read_claim_rows(folders)
 
 
-@pytest.mark.parametrize('text, words', (('A1: {claim: x}', "A1: key 'paper' is missing"), ('A1: [', 'mend this file'), (None, 'No such file')))
+@pytest.mark.parametrize('text, words', (('A1: {claim: x}', "A1: key 'paper' is missing"), ('A1: [', 'mend this file'),
+                                         (None, 'No such file')))
 def test_a_broken_claims_file_is_refused(tmp_path, text, words):
     path = tmp_path/'claims.yaml'
     if text: path.write_text(text)
@@ -257,11 +277,12 @@ def test_a_broken_claims_file_is_refused(tmp_path, text, words):
     assert str(path) in str(error.value) and words in str(error.value)
 
 
-@pytest.mark.parametrize('rule, words', ((dict(kind='bound'), 'either at_most or at_least'), (dict(kind='difference', arm='c', margin=0), "did you mean 'cc'"),
-                                         (dict(kind='guess'), "'guess'"), (dict(kind='difference', arm='cc', margin=0, direction='up'), 'higher|lower')))
+@pytest.mark.parametrize('rule, words', (
+    (dict(kind='bound'), 'either at_most or at_least'), (dict(kind='difference', arm='c', margin=0), "did you mean 'cc'"),
+    (dict(kind='guess'), "'guess'"), (dict(kind='difference', arm='cc', margin=0, direction='up'), 'higher|lower')))
 def test_an_impossible_rule_is_refused(tmp_path, rule, words):
-    content = dict(A1=dict(claim='x', paper=dict(mark='paper', evidence='y'), metric='z', arms=dict(cc='an arm'), rule=[rule | dict(reason='w')]))
-    (tmp_path/'claims.yaml').write_text(json.dumps(content))
+    claim = dict(claim='x', paper=dict(mark='paper', evidence='y'), metric='z', arms=dict(cc='an arm'), rule=[rule | dict(reason='w')])
+    (tmp_path/'claims.yaml').write_text(json.dumps(dict(A1=claim)))
     with pytest.raises(UserError) as error: load_claims(tmp_path/'claims.yaml')
     assert words in str(error.value)
 
@@ -285,9 +306,8 @@ def test_the_plainest_rule_keeps_its_error_rate_over_many_experiments(effect):
 
 
 def test_shuffled_points_predict_nothing():
-    rng, rows = np.random.default_rng(5), points(4, arms=('base_a',))
-    count = 0
+    rng, rows, rule, count = np.random.default_rng(5), points(4, arms=('base_a',)), claim_with(SCORE | dict(margin=0.)), 0
     for _ in range(40):
-        values = rng.permutation([row['value'] for row in rows])
-        count += judge(claim_with(SCORE | dict(margin=0.)), [row | dict(value=float(value)) for row, value in zip(rows, values)])['verdict'] == REPRODUCED
+        outcomes = rng.permutation([row['value'] for row in rows]).tolist()
+        count += judge(rule, [row | dict(value=outcome) for row, outcome in zip(rows, outcomes)])['verdict'] == REPRODUCED
     assert count <= binom.ppf(0.999, 40, 0.025)

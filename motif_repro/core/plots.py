@@ -12,15 +12,19 @@ import matplotlib
 import matplotlib.pyplot as plt
 from cycler import cycler
 
-# %% ../../nbs/core/plots.ipynb #2bcbcb09
+# %% ../../nbs/core/plots.ipynb #e25c9bca
 PALETTE = ['#14365c', '#b8401f', '#3f8fc0', '#e2a02b', '#b9c9d3']  # navy, brick, blue, amber, mist: dark to light
 STYLE = {
     'axes.prop_cycle': cycler(color=PALETTE, linestyle=['-', (0, (5, 1.2)), '-.', (0, (1.2, 1)), (0, (3, 1, 1, 1, 1, 1))]),
     'axes.axisbelow': True, 'axes.edgecolor': '0.5', 'axes.formatter.min_exponent': 3, 'axes.grid': True, 'axes.labelcolor': '0.25',
-    'axes.spines.right': False, 'axes.spines.top': False, 'axes.titlelocation': 'left', 'axes.titlesize': 'medium', 'axes.titleweight': 'bold',
-    'errorbar.capsize': 2, 'figure.constrained_layout.use': True, 'figure.dpi': 110, 'figure.figsize': (6, 3), 'figure.titlesize': 'medium',
-    'figure.titleweight': 'bold', 'font.sans-serif': ['DejaVu Sans', 'Verdana', 'Arial'], 'font.size': 9, 'grid.color': '0.9', 'grid.linewidth': 0.8, 'legend.frameon': False,
-    'lines.linewidth': 1.6, 'lines.markersize': 4.5, 'svg.fonttype': 'none', 'svg.hashsalt': 'motif_repro',
+    'axes.spines.right': False, 'axes.spines.top': False,
+    'axes.titlelocation': 'left', 'axes.titlesize': 'medium', 'axes.titleweight': 'bold',
+    'errorbar.capsize': 2,
+    'figure.constrained_layout.use': True, 'figure.dpi': 110, 'figure.figsize': (6, 3),
+    'figure.titlesize': 'medium', 'figure.titleweight': 'bold',
+    'font.sans-serif': ['DejaVu Sans', 'Verdana', 'Arial'], 'font.size': 9,
+    'grid.color': '0.9', 'grid.linewidth': 0.8, 'legend.frameon': False, 'lines.linewidth': 1.6, 'lines.markersize': 4.5,
+    'svg.fonttype': 'none', 'svg.hashsalt': 'motif_repro',
 } | {f'{axis}tick.{key}': value for axis in 'xy' for key, value in
      {'color': '0.5', 'labelcolor': '0.25', 'major.size': 0, 'minor.size': 0}.items()
 }

@@ -87,15 +87,17 @@ def paired_difference(
     if not common: raise UserError(f"no seed was run in both arms ({sorted(arm)} and {sorted(baseline)}); run both with the same seeds")
     return mean_ci([arm[seed] - baseline[seed] for seed in common])
 
-# %% ../../nbs/core/stats.ipynb #bd153e74
+# %% ../../nbs/core/stats.ipynb #080bd871
 def pass_at_k(
     num_samples:int|Sequence[int],  # answers to the problem, n; or one number a problem
     num_correct:int|Sequence[int],  # right ones among them, c
     k:int,                          # at most n
 )->float|np.ndarray:                # like num_correct
     "Unbiased estimate that at least one of `k` answers is right."
-    if not 1 <= k <= np.min(num_samples): raise UserError(f"pass@{k} of {np.min(num_samples)} answers to a problem; take k between 1 and that")
-    if np.any(np.less(num_correct, 0) | np.greater(num_correct, num_samples)): raise UserError("more right answers than answers, or fewer than 0")
+    fewest = np.min(num_samples)
+    if not 1 <= k <= fewest: raise UserError(f"pass@{k} of {fewest} answers to a problem; take k between 1 and {fewest}")
+    if np.any(np.less(num_correct, 0) | np.greater(num_correct, num_samples)):
+        raise UserError(f"{num_correct} right ones of {num_samples} answers; check how they were counted")
     return stats.hypergeom.sf(0, num_samples, num_correct, k)[()]
 
 # %% ../../nbs/core/stats.ipynb #4d7eb7db

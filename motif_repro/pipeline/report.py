@@ -7,7 +7,7 @@ __all__ = ['SIGNS', 'MAX_FIGURE_BYTES', 'STYLE', 'PAGE', 'number', 'with_interva
            'claim_view', 'figure_view', 'clock', 'stage_view', 'day', 'machine', 'together', 'run_view',
            'stage_folders', 'build_report']
 
-# %% ../../nbs/pipeline/report.ipynb #40883583
+# %% ../../nbs/pipeline/report.ipynb #b59d4b3e
 import base64, json, math, os, platform, re
 from collections import Counter
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ from jinja2 import Environment, StrictUndefined
 
 from ..core.settings import find_root, num_cores
 from ..core.stats import Estimate
-from .claims import (INCONCLUSIVE, NEEDS_GPU, NOT_REPRODUCED, NOT_RUN, REPRODUCED, VERDICTS, Claim, Finding, Part, error_rate,
-                                         findings, in_words, load_claims, overall, read_claim_rows)
+from .claims import (INCONCLUSIVE, NEEDS_GPU, NOT_REPRODUCED, NOT_RUN, REPRODUCED, VERDICTS, Claim, Finding, Part,
+                                         error_rate, findings, in_words, load_claims, overall, read_claim_rows)
 from .stages import STAGES, read_record
 
 # %% ../../nbs/pipeline/report.ipynb #e36e32c7
@@ -88,7 +88,7 @@ def claim_view(
     return dict(id=claim.id, claim=claim.claim, paper=claim.paper, metric=claim.metric, arms=claim.arms, parts=parts, main=parts[deciding],
                 badge=parts[deciding]['badge'], ran=any(one.verdict != NOT_RUN for one in found))
 
-# %% ../../nbs/pipeline/report.ipynb #809f53c8
+# %% ../../nbs/pipeline/report.ipynb #068d33c2
 MAX_FIGURE_BYTES = 150_000
 
 def figure_view(
@@ -96,12 +96,13 @@ def figure_view(
     figure:Mapping,  # file, title
 )->dict:             # title, data (a data address) and width in pixels; or data None and why
     "A figure of a stage, ready to be embedded."
-    path = folder/figure['file']
-    if not path.is_file(): return dict(title=figure['title'], data=None, why=f"{figure['file']} is missing")
-    content = path.read_bytes()
-    if len(content) > MAX_FIGURE_BYTES: return dict(title=figure['title'], data=None, why=f"{figure['file']}: {len(content)/1e3:,.0f} kB, too large for this page")
-    width = re.search(rb'<svg[^>]*? width="([\d.]+)pt"', content)
-    return dict(title=figure['title'], data='data:image/svg+xml;base64,' + base64.b64encode(content).decode(), width=round(float(width[1])*4/3) if width else 576)
+    path, view = folder/figure['file'], dict(title=figure['title'], data=None)
+    if not path.is_file(): return view | dict(why=f"{figure['file']} is missing")
+    svg = path.read_bytes()
+    if len(svg) > MAX_FIGURE_BYTES: return view | dict(why=f"{figure['file']}: {len(svg)/1e3:,.0f} kB, too large for this page")
+    points = re.search(rb'<svg[^>]*? width="([\d.]+)pt"', svg)
+    return view | dict(data='data:image/svg+xml;base64,' + base64.b64encode(svg).decode(),
+                       width=round(float(points[1])*4/3) if points else 576)
 
 def clock(seconds:float)->str:
     "'48 s', '3 min 05 s', '2 h 10 min'."
@@ -126,11 +127,11 @@ def stage_view(
 
 def day(iso:str)->str: return datetime.fromisoformat(iso).strftime('%Y-%m-%d %H:%M')
 
-# %% ../../nbs/pipeline/report.ipynb #43a7c576
+# %% ../../nbs/pipeline/report.ipynb #3e91daf1
 def machine()->dict[str,str]:
     "The computer that writes the report."
-    memory = os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES')/2**30 if hasattr(os, 'sysconf') else None
-    return dict(system=platform.platform(), processor=f"{platform.machine()}, {num_cores()} cores to use", memory=f"{memory:.0f} GiB" if memory else '–')
+    memory = os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES')/2**30
+    return dict(system=platform.platform(), processor=f"{platform.machine()}, {num_cores()} cores to use", memory=f"{memory:.0f} GiB")
 
 def together(records:list[dict], key:str)->str:
     "All values of `key`, each once."
@@ -140,124 +141,278 @@ def run_view(run_dir:Path, records:list[dict])->dict:
     "What all stages share: profile, times, versions, commit, seeds."
     path  = run_dir/'run.json'
     about = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+    words = lambda value: ', '.join(map(str, value)) if isinstance(value, (dict, list)) else value
     names = dict.fromkeys(name for record in records for name in record['versions'])
-    settings = {key: ', '.join(value) if isinstance(value, (dict, list)) else value for key, value in about.get('settings', {}).items() if value}
-    return dict(name=run_dir.name, profile=about.get('profile'), description=about.get('description', ''), settings=settings, machine=machine(),
-                total=clock(sum(record['seconds'] for record in records)), finished=day(max((r['finished'] for r in records), default='1970-01-01')) if records else '–',
-                commit=together(records, 'commit'), device=together(records, 'device').replace('cpu', 'CPU'), version=together(records, 'version'),
-                seeds=together([record['params'] for record in records], 'seed'),
-                versions={name: together([record['versions'] for record in records], name) for name in names})
+    device, commit = together(records, 'device').replace('cpu', 'CPU'), together(records, 'commit')
+    return dict(name=run_dir.name, profile=about.get('profile'), description=about.get('description', ''), device=device, commit=commit,
+                finished=day(max(record['finished'] for record in records)) if records else 'never',
+                total=clock(sum(record['seconds'] for record in records)),
+                facts=dict(profile=about.get('profile', '–'), seeds=together([record['params'] for record in records], 'seed'),
+                           kit=together(records, 'version'), commit=commit, device=device),
+                settings={key: words(value) for key, value in about.get('settings', {}).items() if value},
+                versions={name: together([record['versions'] for record in records], name) for name in names}, machine=machine())
 
-# %% ../../nbs/pipeline/report.ipynb #12ccb12b
+# %% ../../nbs/pipeline/report.ipynb #89deb0e3
 STYLE = """
 :root { --ink:#1c2733; --soft:#5a6776; --line:#d8dee5; --cream:#faf6ec; --navy:#14365c; --brick:#9c3316; --pale:#f3f6f9 }
 * { box-sizing:border-box }
-body { margin:0 auto; padding:2.2rem 1.4rem 4rem; max-width:76rem; color:var(--ink); background:#fff; font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif }
-h1 { font-size:1.9rem; line-height:1.2; margin:0 0 .3rem } h2 { font-size:1.35rem; margin:3rem 0 .6rem } h3 { font-size:1.08rem; margin:0 }
-p { margin:.4rem 0; max-width:48rem } a { color:var(--navy) } code, pre { font:.86em/1.5 ui-monospace,"DejaVu Sans Mono",Menlo,monospace }
-pre { background:var(--pale); padding:.8rem 1rem; border-radius:6px; overflow-x:auto } .soft { color:var(--soft) } .small { font-size:.84rem }
+body { margin:0 auto; padding:2.2rem 1.4rem 4rem; max-width:76rem; color:var(--ink); background:#fff }
+body { font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif }
+h1 { font-size:1.9rem; line-height:1.2; margin:0 0 .3rem }
+h2 { font-size:1.35rem; margin:3rem 0 .6rem }
+h3 { font-size:1.08rem; margin:0 }
+p { margin:.4rem 0; max-width:48rem }
+a { color:var(--navy) }
+code, pre { font:.86em/1.5 ui-monospace,"DejaVu Sans Mono",Menlo,monospace }
+pre { background:var(--pale); padding:.8rem 1rem; border-radius:6px; overflow-x:auto }
+.soft { color:var(--soft) }
+.small { font-size:.84rem }
 .lead { font-size:1.05rem; color:var(--soft); margin-bottom:1.1rem }
 .counts { display:flex; flex-wrap:wrap; gap:.5rem; padding:0; margin:1rem 0 0; list-style:none }
-.badge { display:inline-block; padding:.14rem .6rem; border:1.5px solid var(--soft); border-radius:99px; font-size:.82rem; font-weight:600; white-space:nowrap; line-height:1.35 }
-.badge b { display:inline-block; min-width:1.05em } .nowrap { white-space:nowrap } .badge i { font-style:normal; font-variant-numeric:tabular-nums }
-.reproduced { background:var(--navy); border-color:var(--navy); color:#fff } .not-reproduced { border:2.5px solid var(--brick); color:var(--brick) }
-.inconclusive { background:repeating-linear-gradient(135deg,#e9edf1 0 5px,#f8fafb 5px 10px); color:#333f4c } .needs-a-gpu { border-style:double; border-width:4px }
+.badge { display:inline-block; padding:.14rem .6rem; border:1.5px solid var(--soft); border-radius:99px }
+.badge { font-size:.82rem; font-weight:600; white-space:nowrap; line-height:1.35 }
+.badge b { display:inline-block; min-width:1.05em }
+.nowrap { white-space:nowrap }
+.badge i { font-style:normal; font-variant-numeric:tabular-nums }
+.reproduced { background:var(--navy); border-color:var(--navy); color:#fff }
+.not-reproduced { border:2.5px solid var(--brick); color:var(--brick) }
+.inconclusive { background:repeating-linear-gradient(135deg,#e9edf1 0 5px,#f8fafb 5px 10px); color:#333f4c }
+.needs-a-gpu { border-style:double; border-width:4px }
 .not-run { border-style:dashed; border-color:#9aa6b2; color:var(--soft); font-weight:400 }
-table { border-collapse:collapse; width:100% } caption { text-align:left; color:var(--soft); padding-bottom:.6rem } th { text-align:left; font-size:.84rem }
-td, tbody th { vertical-align:top; padding:.75rem .7rem } thead th { padding:.45rem .7rem; border-bottom:2px solid var(--ink) }
-.claims { font-size:.93rem; table-layout:fixed } .claims tbody { border-top:1px solid var(--line) } .claims tr:first-child td, .claims tbody th { padding-bottom:.3rem } .claims .how td { padding-top:0 } .claims tbody th { font-size:1rem } .claims col:nth-child(1) { width:4.5% } .claims col:nth-child(2) { width:24% } .claims col:nth-child(3) { width:27.5% } .claims col:nth-child(4) { width:23% }
-.paper { background:var(--cream); font-family:Charter,"Bitstream Charter",Georgia,"DejaVu Serif",serif } thead th.paper { font-size:.9rem }
-.mark { display:inline-block; font:600 .7rem/1.3 system-ui,"DejaVu Sans",sans-serif; letter-spacing:.03em; color:#6b5a2c; border:1px solid #cdbb88; border-radius:3px; padding:.05rem .35rem; margin-bottom:.2rem }
-.effect { font-weight:600; font-variant-numeric:tabular-nums } .sketch { display:block; width:100%; max-width:15rem; height:22px; margin:.25rem 0 }
-summary { cursor:pointer; color:var(--navy); font-size:.84rem } .how details p, .how li { font-size:.86rem; margin:.4rem 0; max-width:62rem } .how ul { padding-left:1.1rem; margin:.4rem 0 } .columns details { margin-top:.45rem }
-figure { margin:.7rem 0; padding:0 } .scroll { overflow-x:auto } figure img { display:block; width:var(--width); max-width:100%; height:auto } figcaption { font-weight:600; margin-bottom:.4rem }
-.hero { border:1px solid var(--line); border-radius:8px; padding:1rem 1.2rem; margin:1rem 0 } .hero > figure { flex:3 1 30rem } .hero img { width:calc(var(--width)*1.2) }
-.stage { border-left:3px solid var(--navy); padding:.1rem 0 .3rem 1.1rem; margin:1.8rem 0 } .stage.missing { border-left:3px dashed #9aa6b2; color:var(--soft) }
-.stage header { display:flex; flex-wrap:wrap; gap:.2rem .8rem; align-items:baseline } .columns { display:flex; flex-wrap:wrap; gap:0 2.5rem; align-items:flex-start } .columns > * { flex:1 1 20rem; min-width:0 } .columns > figure { flex:2 1 24rem } .columns > table { flex:0 1 auto } .grid { display:grid; grid-template-columns:repeat(auto-fit,minmax(15rem,1fr)); gap:.8rem 2rem; align-items:start; margin-top:1rem }
-.facts { width:auto } .facts td, .facts tbody th { padding:.22rem 1rem .22rem 0; border:0; font-size:.88rem; font-weight:400; overflow-wrap:anywhere } .facts tbody th { color:var(--soft); overflow-wrap:normal } .facts td { font-variant-numeric:tabular-nums }
-.facts caption { font-weight:600; color:var(--ink); padding:.6rem 0 .2rem } .times { max-width:44rem } .times td, .times tbody th { padding:.3rem .7rem .3rem 0; font-size:.9rem; font-weight:400; border:0 }
-.times tbody th { width:6rem } .times td:nth-of-type(1) { white-space:nowrap; text-align:right; width:6rem } .bar { display:block; height:.85rem; min-width:2px; background:var(--navy) }
+table { border-collapse:collapse; width:100% }
+caption { text-align:left; color:var(--soft); padding-bottom:.6rem }
+th { text-align:left; font-size:.84rem }
+td, tbody th { vertical-align:top; padding:.75rem .7rem }
+thead th { padding:.45rem .7rem; border-bottom:2px solid var(--ink) }
+.claims { font-size:.93rem; table-layout:fixed }
+.claims tbody { border-top:1px solid var(--line) }
+.claims tr:first-child td, .claims tbody th { padding-bottom:.3rem }
+.claims .how td { padding-top:0 }
+.claims tbody th { font-size:1rem }
+.claims col:nth-child(1) { width:4.5% }
+.claims col:nth-child(2) { width:24% }
+.claims col:nth-child(3) { width:27.5% }
+.claims col:nth-child(4) { width:23% }
+.paper { background:var(--cream); font-family:Charter,"Bitstream Charter",Georgia,"DejaVu Serif",serif }
+thead th.paper { font-size:.9rem }
+.mark { display:inline-block; font:600 .7rem/1.3 system-ui,"DejaVu Sans",sans-serif; letter-spacing:.03em }
+.mark { color:#6b5a2c; border:1px solid #cdbb88; border-radius:3px; padding:.05rem .35rem; margin-bottom:.2rem }
+.effect { font-weight:600; font-variant-numeric:tabular-nums }
+.sketch { display:block; width:100%; max-width:15rem; height:22px; margin:.25rem 0 }
+summary { cursor:pointer; color:var(--navy); font-size:.84rem }
+.how details p, .how li { font-size:.86rem; margin:.4rem 0; max-width:62rem }
+.how ul { padding-left:1.1rem; margin:.4rem 0 }
+.columns details { margin-top:.45rem }
+figure { margin:.7rem 0; padding:0 }
+.scroll { overflow-x:auto }
+figure img { display:block; width:var(--width); max-width:100%; height:auto }
+figcaption { font-weight:600; margin-bottom:.4rem }
+.hero { border:1px solid var(--line); border-radius:8px; padding:1rem 1.2rem; margin:1rem 0 }
+.hero > figure { flex:3 1 30rem }
+.hero img { width:calc(var(--width)*1.2) }
+.stage { border-left:3px solid var(--navy); padding:.1rem 0 .3rem 1.1rem; margin:1.8rem 0 }
+.stage.missing { border-left:3px dashed #9aa6b2; color:var(--soft) }
+.stage header { display:flex; flex-wrap:wrap; gap:.2rem .8rem; align-items:baseline }
+.columns { display:flex; flex-wrap:wrap; gap:0 2.5rem; align-items:flex-start }
+.columns > * { flex:1 1 20rem; min-width:0 }
+.columns > figure { flex:2 1 24rem }
+.columns > table { flex:0 1 auto }
+.grid { display:grid; grid-template-columns:repeat(auto-fit,minmax(15rem,1fr)); gap:.8rem 2rem; align-items:start; margin-top:1rem }
+.facts { width:auto }
+.facts td, .facts tbody th { padding:.22rem 1rem .22rem 0; border:0; font-size:.88rem; font-weight:400; overflow-wrap:anywhere }
+.facts tbody th { color:var(--soft); overflow-wrap:normal }
+.facts td { font-variant-numeric:tabular-nums }
+.facts caption { font-weight:600; color:var(--ink); padding:.6rem 0 .2rem }
+.times { max-width:44rem }
+.times td, .times tbody th { padding:.3rem .7rem .3rem 0; font-size:.9rem; font-weight:400; border:0 }
+.times tbody th { width:6rem }
+.times td:nth-of-type(1) { white-space:nowrap; text-align:right; width:6rem }
+.bar { display:block; height:.85rem; min-width:2px; background:var(--navy) }
 @media screen and (max-width:46rem) {
-  body { padding:1.2rem .9rem 3rem } h1 { font-size:1.5rem } .claims thead { position:absolute; width:1px; height:1px; overflow:hidden; clip-path:inset(50%) }
-  .claims, .claims caption { display:block } .claims tbody, .claims tr { display:grid; grid-template-columns:auto 1fr } .claims tr { display:contents }
-  .claims tbody { border:1px solid var(--line); border-radius:8px; padding:.8rem; margin:0 0 .9rem } .hero { padding:.7rem } figure img { width:100%; min-width:calc(var(--width)*.7) }
-  .claims td, .claims tbody th { border:0; padding:0 !important; grid-column:1/-1 } .claims td { margin-top:.5rem } .claims td.paper { padding:.5rem .6rem !important; border-radius:5px }
-  .claims tbody th { grid-area:1/1 } .claims td:nth-of-type(4) { grid-area:1/2; margin:0; text-align:right } .how td:first-child { display:none }
-  .claims td[data-label]::before { content:attr(data-label); display:block; font:600 .74rem/1.5 system-ui,"DejaVu Sans",sans-serif; color:var(--soft) } }
-@media print { html { font-size:11px } body { font-size:1rem; padding:0; max-width:none } tbody { break-inside:avoid } .badge { font-size:.74rem; padding:.1rem .4rem } .columns details, .how { display:none } h2, .stage header { break-after:avoid } tr, figure, .hero { break-inside:avoid } summary { list-style:none } * { print-color-adjust:exact } }
+  body { padding:1.2rem .9rem 3rem }
+  h1 { font-size:1.5rem }
+  .claims thead { position:absolute; width:1px; height:1px; overflow:hidden; clip-path:inset(50%) }
+  .claims, .claims caption { display:block }
+  .claims tbody, .claims tr { display:grid; grid-template-columns:auto 1fr }
+  .claims tr { display:contents }
+  .claims tbody { border:1px solid var(--line); border-radius:8px; padding:.8rem; margin:0 0 .9rem }
+  .hero { padding:.7rem }
+  figure img { width:100%; min-width:calc(var(--width)*.7) }
+  .claims td, .claims tbody th { border:0; padding:0 !important; grid-column:1/-1 }
+  .claims td { margin-top:.5rem }
+  .claims td.paper { padding:.5rem .6rem !important; border-radius:5px }
+  .claims tbody th { grid-area:1/1 }
+  .claims td:nth-of-type(4) { grid-area:1/2; margin:0; text-align:right }
+  .how td:first-child { display:none }
+  .claims td::before { content:attr(data-label); display:block; color:var(--soft); font:600 .74rem/1.5 system-ui,"DejaVu Sans",sans-serif }
+}
+@media print {
+  html { font-size:11px }
+  body { font-size:1rem; padding:0; max-width:none }
+  tbody { break-inside:avoid }
+  .badge { font-size:.74rem; padding:.1rem .4rem }
+  .columns details, .how { display:none }
+  h2, .stage header { break-after:avoid }
+  tr, figure, .hero { break-inside:avoid }
+  summary { list-style:none }
+  * { print-color-adjust:exact }
+}
 """
 
-# %% ../../nbs/pipeline/report.ipynb #5f02c9e5
+# %% ../../nbs/pipeline/report.ipynb #e6c47905
 PAGE = """
-{% macro badge(b, count='') %}<span class="badge {{ b.kind }}"><b aria-hidden="true">{{ b.sign }}</b> {% if count %}<i>{{ count }}</i> {% endif %}{{ b.text }}</span>{% endmacro %}
-{% macro sketch(s, label) %}<svg class="sketch" viewBox="0 0 100 12" preserveAspectRatio="none" role="img" aria-label="{{ label }}"><title>{{ label }}</title>
-<rect x="{{ s.shade[0] }}" y="0" width="{{ s.shade[1] - s.shade[0] }}" height="12" fill="#dfe8f1"/><line x1="{{ s.limit }}" x2="{{ s.limit }}" y1="0" y2="12" stroke="#14365c" stroke-width="1.5" vector-effect="non-scaling-stroke"/>
-{% if s.zero is not none %}<line x1="{{ s.zero }}" x2="{{ s.zero }}" y1="0" y2="12" stroke="#9aa6b2" stroke-dasharray="2 2" vector-effect="non-scaling-stroke"/>{% endif %}
-<line x1="{{ s.low }}" x2="{{ s.high }}" y1="6" y2="6" stroke="#1c2733" stroke-width="3" vector-effect="non-scaling-stroke"/><line x1="{{ s.value }}" x2="{{ s.value }}" y1="2.5" y2="9.5" stroke="#1c2733" stroke-width="4" vector-effect="non-scaling-stroke"/></svg>{% endmacro %}
-{% macro facts(pairs, caption='') %}<table class="facts">{% if caption %}<caption>{{ caption }}</caption>{% endif %}<tbody>{% for key, value in pairs %}<tr><th scope="row">{{ key }}</th><td>{{ value }}</td></tr>{% endfor %}</tbody></table>{% endmacro %}
-{% macro picture(f) %}<figure><figcaption>{{ f.title }}</figcaption>{% if f.data %}<div class="scroll" tabindex="0"><img src="{{ f.data }}" alt="{{ f.title }}" style="--width:{{ f.width }}px"></div>{% else %}<p class="soft">{{ f.why }}</p>{% endif %}</figure>{% endmacro %}
+{% macro badge(b, count='') %}
+<span class="badge {{ b.kind }}"><b aria-hidden="true">{{ b.sign }}</b> {% if count %}<i>{{ count }}</i> {% endif %}{{ b.text }}</span>
+{%- endmacro %}
+{% macro line(x1, x2, y1, y2, colour, width, dash='') %}
+<line x1="{{ x1 }}" x2="{{ x2 }}" y1="{{ y1 }}" y2="{{ y2 }}" vector-effect="non-scaling-stroke"
+ stroke="{{ colour }}" stroke-width="{{ width }}"{% if dash %} stroke-dasharray="{{ dash }}"{% endif %}/>
+{%- endmacro %}
+{% macro sketch(s, label) %}
+<svg class="sketch" viewBox="0 0 100 12" preserveAspectRatio="none" role="img" aria-label="{{ label }}"><title>{{ label }}</title>
+<rect x="{{ s.shade[0] }}" y="0" width="{{ s.shade[1] - s.shade[0] }}" height="12" fill="#dfe8f1"/>
+{{ line(s.limit, s.limit, 0, 12, '#14365c', 1.5) }}
+{% if s.zero is not none %}{{ line(s.zero, s.zero, 0, 12, '#9aa6b2', 1, '2 2') }}{% endif %}
+{{ line(s.low, s.high, 6, 6, '#1c2733', 3) }}
+{{ line(s.value, s.value, 2.5, 9.5, '#1c2733', 4) }}
+</svg>
+{%- endmacro %}
+{% macro facts(pairs, caption='') %}
+<table class="facts">{% if caption %}<caption>{{ caption }}</caption>{% endif %}<tbody>
+{% for key, value in pairs %}<tr><th scope="row">{{ key }}</th><td>{{ value }}</td></tr>
+{% endfor %}
+</tbody></table>
+{%- endmacro %}
+{% macro picture(f) %}
+<figure><figcaption>{{ f.title }}</figcaption>
+{% if f.data %}
+<div class="scroll" tabindex="0"><img src="{{ f.data }}" alt="{{ f.title }}" style="--width:{{ f.width }}px"></div>
+{% else %}
+<p class="soft">{{ f.why }}</p>
+{% endif %}
+</figure>
+{%- endmacro %}
 <!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Motif reasoning recipe: run {{ run.name }}</title><link rel="icon" href="data:,"><style>{{ style|safe }}</style></head>
+<head>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Motif reasoning recipe: run {{ run.name }}</title>
+<link rel="icon" href="data:,">
+<style>{{ style|safe }}</style>
+</head>
 <body>
 <header>
 <h1>The Motif reasoning recipe, run “{{ run.name }}”</h1>
-<p class="lead">{{ run.description or 'A run of the kit motif_repro' }}. Finished {{ run.finished }}, {{ run.total }} of work on {{ run.device }}.</p>
+<p class="lead">{{ run.description or 'A run of the kit motif_repro' }}.
+Finished {{ run.finished }}, {{ run.total }} of work on {{ run.device }}.</p>
 </header>
 <main>
+
 <section aria-labelledby="claims">
 <h2 id="claims">Claims</h2>
 <ul class="counts">{% for b, count in counts %}<li>{{ badge(b, count) }}</li>{% endfor %}</ul>
-<p class="soft small">The rules were fixed before the run; verdicts are computed, never written. Shaded in each sketch: where the whole 95 % interval has to lie. Dashed: zero.</p>
+<p class="soft small">The rules were fixed before the run; verdicts are computed, never written.
+Shaded in each sketch: where the whole 95 % interval has to lie. Dashed: zero.</p>
 <table class="claims">
-<caption class="small">{{ claims|length }} claims of the paper (Motif-2-12.7B-Reasoning, arXiv 2512.11463). On cream, with its source: the paper's evidence. On white: ours, at this run's scale.</caption>
+<caption class="small">{{ claims|length }} claims of the paper (Motif-2-12.7B-Reasoning, arXiv 2512.11463).
+On cream, with its source: the paper's evidence. On white: ours, at this run's scale.</caption>
 <colgroup><col><col><col><col><col></colgroup>
-<thead><tr><th scope="col"></th><th scope="col">Claim</th><th scope="col" class="paper">In the paper</th><th scope="col">In this run, with 95 % interval</th><th scope="col">Verdict</th></tr></thead>
+<thead><tr><th scope="col"></th><th scope="col">Claim</th><th scope="col" class="paper">In the paper</th>
+<th scope="col">In this run, with 95 % interval</th><th scope="col">Verdict</th></tr></thead>
 {% for c in claims %}
-<tbody><tr><th scope="row" id="{{ c.id }}">{{ c.id }}</th>
+<tbody>
+<tr><th scope="row" id="{{ c.id }}">{{ c.id }}</th>
 <td>{{ c.claim }}</td>
 <td class="paper" data-label="In the paper"><span class="mark">{{ c.paper.mark }}</span><br>{{ c.paper.evidence }}</td>
-<td data-label="In this run">{% if c.main.effect %}<span class="effect">{{ c.main.effect }}</span>{% if c.main.sketch %}{{ sketch(c.main.sketch, c.main.words ~ ': ' ~ c.main.effect) }}{% else %}<br>{% endif %}<span class="soft small">{{ c.main.count }}; {{ c.main.words }}{% if c.parts|length > 1 %}; one of {{ c.parts|length }} parts{% endif %}</span>{% else %}<span class="soft">{{ c.main.note or 'no rows yet' }}</span>{% endif %}</td>
+<td data-label="In this run">
+{% if c.main.effect %}
+<span class="effect">{{ c.main.effect }}</span>
+{% if c.main.sketch %}{{ sketch(c.main.sketch, c.main.words ~ ': ' ~ c.main.effect) }}{% else %}<br>{% endif %}
+<span class="soft small">{{ c.main.count }}; {{ c.main.words }}
+{%- if c.parts|length > 1 %}; one of {{ c.parts|length }} parts{% endif %}</span>
+{% else %}
+<span class="soft">{{ c.main.note or 'no rows yet' }}</span>
+{% endif %}
+</td>
 <td>{{ badge(c.badge) }}{% if c.main.effect and c.main.note %}<br><span class="soft small">{{ c.main.note }}</span>{% endif %}</td></tr>
 <tr class="how"><td></td><td colspan="4"><details><summary>How {{ c.id }} is judged</summary>
-<p><b>Measured:</b> {{ c.metric }}.{% if c.arms %} <b>Arms:</b> {% for arm, what in c.arms.items() %}<code>{{ arm }}</code> {{ what }}{{ '.' if loop.last else '; ' }}{% endfor %}{% endif %}</p>
-<ul>{% for p in c.parts %}<li><code>{{ p.words }}</code>{% if c.ran %} {{ badge(p.badge) }} <span class="nowrap">{{ p.effect or '' }}</span> {% if p.note %}<span class="soft">({{ p.note }})</span>{% endif %}{% endif %}<br><span class="soft">{{ p.reason }}</span></li>{% endfor %}</ul></details></td></tr></tbody>
+<p><b>Measured:</b> {{ c.metric }}.
+{% if c.arms %}<b>Arms:</b> {% endif %}
+{% for arm, what in c.arms.items() %}
+<code>{{ arm }}</code> {{ what }}{{ '.' if loop.last else ';' }}
+{% endfor %}
+</p>
+<ul>
+{% for p in c.parts %}
+<li><code>{{ p.words }}</code>
+{% if c.ran %}{{ badge(p.badge) }} <span class="nowrap">{{ p.effect or '' }}</span>{% endif %}
+{% if p.note %}<span class="soft">({{ p.note }})</span>{% endif %}
+<br><span class="soft">{{ p.reason }}</span></li>
+{% endfor %}
+</ul></details></td></tr>
+</tbody>
 {% endfor %}
 </table>
-<p class="soft small">Sources of the evidence: <b>paper</b>, its own words; <b>secondary source</b>, someone's account of it; <b>arithmetic</b>, computed from published figures; <b>unpublished</b>, not to be had.
-A claim without any effect is called reproduced in at most {{ error_rate }} of experiments with five seeds; of {{ claims|length }}, one may thus be luck.</p>
+<p class="soft small">Sources of the evidence: <b>paper</b>, its own words; <b>secondary source</b>, someone's account of it;
+<b>arithmetic</b>, computed from published figures; <b>unpublished</b>, not to be had.
+Where arms do not differ, a difference is called reproduced in about {{ error_rate }} of experiments with five seeds:
+of {{ claims|length }} claims, one may be luck.</p>
 </section>
+
 {% if hero %}
-<section aria-labelledby="result"><h2 id="result">What came out</h2>
-<p>{{ hero.record.headline }}.</p><div class="hero columns">{{ picture(hero.figures[0]) }}{{ facts(hero.metrics, 'Metrics') }}</div></section>
+<section aria-labelledby="result">
+<h2 id="result">What came out</h2>
+<p>{{ hero.record.headline }}.</p>
+<div class="hero columns">{{ picture(hero.figures[0]) }}{{ facts(hero.metrics, 'Metrics') }}</div>
+</section>
 {% endif %}
-<section aria-labelledby="story"><h2 id="story">Stage by stage</h2>
+
+<section aria-labelledby="story">
+<h2 id="story">Stage by stage</h2>
 {% for s in stages %}
 <article class="stage{{ '' if s.record else ' missing' }}">
-<header><h3>{{ loop.index }} · {{ s.name }}</h3>{% if s.record %}<span class="soft small">{{ s.time }}, {{ s.finished }}</span>{% endif %}{% if s.link %}<a class="small" href="{{ s.link }}">executed notebook</a>{% else %}<span class="soft small">{{ s.notebook }}</span>{% endif %}</header>
+<header><h3>{{ loop.index }} · {{ s.name }}</h3>
+{% if s.record %}<span class="soft small">{{ s.time }}, {{ s.finished }}</span>{% endif %}
+{% if s.link %}<a class="small" href="{{ s.link }}">executed notebook</a>
+{% else %}<span class="soft small">{{ s.notebook }}</span>{% endif %}
+</header>
 {% if s.record %}
 <p>{{ s.record.headline }}.</p>
-<div class="columns">{% for f in (s.figures[1:] if s is sameas hero else s.figures) %}{{ picture(f) }}{% endfor %}
-<div>{% if s.metrics and s is not sameas hero %}{{ facts(s.metrics, 'Metrics') }}{% endif %}<details><summary>Parameters</summary>{{ facts(s.params.items()) }}</details></div></div>
-{% else %}<p>Not finished in this run{% if s.link %}: its notebook shows how far it came{% endif %}.</p>{% endif %}
+<div class="columns">
+{% for f in (s.figures[1:] if s is sameas hero else s.figures) %}{{ picture(f) }}{% endfor %}
+<div>
+{% if s.metrics and s is not sameas hero %}{{ facts(s.metrics, 'Metrics') }}{% endif %}
+<details><summary>Parameters</summary>{{ facts(s.params.items()) }}</details>
+</div></div>
+{% else %}
+<p>Not finished in this run{% if s.link %}: its notebook shows how far it came{% endif %}.</p>
+{% endif %}
 </article>
 {% endfor %}
 </section>
-<section aria-labelledby="run"><h2 id="run">The run</h2>
+
+<section aria-labelledby="run">
+<h2 id="run">The run</h2>
 <table class="times"><caption>Time per stage, {{ run.total }} in all</caption><tbody>
-{% for s in stages if s.record %}<tr><th scope="row">{{ s.name }}</th><td>{{ s.time }}</td><td><span class="bar" style="width:{{ s.share }}%"></span></td></tr>{% endfor %}
+{% for s in stages if s.record %}
+<tr><th scope="row">{{ s.name }}</th><td>{{ s.time }}</td><td><span class="bar" style="width:{{ s.share }}%"></span></td></tr>
+{% endfor %}
 </tbody></table>
 <div class="grid">
-{{ facts([('profile', run.profile or '–'), ('seeds', run.seeds), ('kit', run.version), ('commit', run.commit), ('device', run.device)], 'Run') }}
+{{ facts(run.facts.items(), 'Run') }}
 {% if run.settings %}{{ facts(run.settings.items(), 'Settings') }}{% endif %}
 {{ facts(run.versions.items(), 'Versions') }}
 {{ facts(run.machine.items(), 'Machine that wrote this page') }}
-</div></section>
-<section aria-labelledby="again"><h2 id="again">Do it again</h2>
+</div>
+</section>
+
+<section aria-labelledby="again">
+<h2 id="again">Do it again</h2>
 <p>In a checkout of the kit, with Python 3.11 or newer:</p>
 <pre><code>{% if commit %}git checkout {{ commit[1] }}
 {% endif %}make reproduce{% if run.profile and run.profile != 'smoke' %} PROFILE={{ run.profile }}{% endif %}</code></pre>
-<p>Finished stages are kept; <code>.venv/bin/motif-repro run --force</code> makes them anew. The same seeds on the same machine give the same numbers.
+<p>Finished stages are kept; <code>.venv/bin/motif-repro run --force</code> makes them anew.
+The same seeds on the same machine give the same numbers.
 {% if commit and commit[2] %}This run had changes that were not committed.{% endif %}</p>
 </section>
 </main>
@@ -266,7 +421,7 @@ A claim without any effect is called reproduced in at most {{ error_rate }} of e
 """
 _page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(PAGE.strip())
 
-# %% ../../nbs/pipeline/report.ipynb #85575563
+# %% ../../nbs/pipeline/report.ipynb #39f405ad
 def stage_folders(
     run_dir:Path,
 )->dict[str,Path]:  # every stage but the report
@@ -286,6 +441,7 @@ def build_report(
     stages  = [stage_view(name, folder, run_dir, sum(record['seconds'] for record in records)) for name, folder in folders.items()]
     tally   = Counter(view['badge']['text'] for view in claims)
     run     = run_view(run_dir, records)
-    return _page.render(style=STYLE, run=run, claims=claims, stages=stages, counts=[(badge(v), tally[v]) for v in VERDICTS if tally[v]],
-                        hero=next((s for s in stages if s['name'] == 'evaluate' and s['record'] and s['figures']), None), error_rate=f'{error_rate(5):.1%}',
+    hero    = next((stage for stage in stages if stage['name'] == 'evaluate' and stage['record'] and stage['figures']), None)
+    return _page.render(style=STYLE, run=run, claims=claims, stages=stages, hero=hero, error_rate=f'{error_rate(5):.1%}',
+                        counts=[(badge(verdict), tally[verdict]) for verdict in VERDICTS if tally[verdict]],
                         commit=re.fullmatch('([0-9a-f]+)(-dirty)?', run['commit']))
