@@ -38,7 +38,7 @@ def evaluate(
     responses = generate(model, tokenizer, prompts, num_samples=num_samples, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
     return [grade(task, answers) for task, answers in zip(tasks, responses)]
 
-# %% ../../nbs/evaluation/passk.ipynb #de0b4b0d
+# %% ../../nbs/evaluation/passk.ipynb #7d2e898a
 def _scores(rows:list[dict], k:int)->list[float]:
     "pass@k of each problem, with every problem checked at least k times."
     short = [row for row in rows if row['num_graded'] < k]
@@ -47,7 +47,7 @@ def _scores(rows:list[dict], k:int)->list[float]:
 
 def pass_rate(rows:list[dict], k:int=1)->Estimate:
     "pass@k over the problems of `rows`, with its 95 % interval."
-    return rate_ci(_scores(rows, k))
+    return rate_ci(_scores(rows, k), answers=min(row['num_graded'] for row in rows) if k == 1 else 1)
 
 def compare(
     rows:list[dict],      # one model's

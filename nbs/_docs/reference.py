@@ -32,22 +32,23 @@ def with_table(readme:str, text:str)->str:
     begin, end = map(re.escape, MARKS)
     return re.sub(f'(?s){begin}.*{end}', lambda _: MARKS[0] + '\n' + text + MARKS[1], readme)
 
-def photograph(page:Path, picture:Path):
-    "The top of a page as a picture."
+def photograph(page:Path, folder:Path):
+    "The top of the report, where the claims are, and what came out of the run."
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path='/usr/bin/chromium', args=['--no-sandbox'])
-        view = browser.new_page(viewport=dict(width=1100, height=1250))
+        view = browser.new_page(viewport=dict(width=1100, height=700))
         view.goto(page.resolve().as_uri())
-        view.screenshot(path=picture)
+        view.screenshot(path=folder/'claims.png')
+        view.locator('.hero').screenshot(path=folder/'result.png')
         browser.close()
 
 def keep(run:Path):
     KEPT.mkdir(parents=True, exist_ok=True)
-    about = machine()
-    kept = dict(machine=f"{about['processor']}, {about['memory']} of memory, {records(run)[-1]['device']}", stages=records(run))
+    about, stages = machine(), records(run)
+    kept = dict(machine=f"{about['processor']}, {about['memory']} of memory, {stages[-1]['device'].replace('cpu', 'no GPU')}", stages=stages)
     (KEPT/'run.json').write_text(json.dumps(kept, indent=1, ensure_ascii=False) + '\n')
-    photograph(run/'report.html', KEPT/'report.png')
+    photograph(run/'report.html', KEPT)
     readme = ROOT/'README.md'
     readme.write_text(with_table(readme.read_text(), table(kept)))
 
