@@ -58,7 +58,7 @@ docs: $(READY)  ## build the site: open _site/index.html
 	$(call timed,$@,$(BIN)/python nbs/_docs/make_site.py)
 
 lab: $(READY)  ## open the tour in JupyterLab
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/index.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --LabApp.default_url=/lab/tree/nbs/index.ipynb
 
 notebooks: $(READY)  ## execute the library notebooks (or NOTEBOOKS=...) in place and clean them, ready to be committed
 	$(BIN)/jupyter execute --inplace $(NOTEBOOKS)

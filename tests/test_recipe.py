@@ -69,3 +69,19 @@ def test_each_notebook_runs_by_plain_papermill_from_its_own_folder(run, stage, t
     record = read_record(runs/'manual'/stage)
     assert set(record['folders']) == set(STAGES[stage].needs)
 
+
+@pytest.mark.slow
+def test_a_model_of_someone_else_takes_the_place_of_ours(tmp_path):
+    "A Qwen-type model with a tokenizer that knows no chat template, in the hub's layout, through every stage."
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from motif_repro.model.loading import save_model
+    from motif_repro.model.tokenizer import train_tokenizer
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=train_tokenizer(['Calculate 1 + 2.']).backend_tokenizer, eos_token='<|end|>')
+    config = Qwen3Config(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+                         head_dim=16, eos_token_id=tokenizer.eos_token_id)
+    save_model(Qwen3ForCausalLM(config), tokenizer, tmp_path/'qwen')
+    sets = [word for key, value in (REDUCED | {'base.model': tmp_path/'qwen', 'sft.seq_len': 256}).items() for word in ('--set', f'{key}={value}')]
+    done = subprocess.run([BIN/'motif-repro', 'run', '--runs-dir', tmp_path/'runs', *sets], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert json.loads((tmp_path/'runs/smoke/sft/model/config.json').read_text())['model_type'] == 'qwen3'
+    assert 'no chat template' in (tmp_path/'runs/smoke/notebooks/30_base.ipynb').read_text()

@@ -7,23 +7,33 @@ __all__ = ['StageParams', 'TasksParams', 'TracesParams', 'TrainParams', 'BasePar
            'ReportParams', 'code_cells', 'is_parameters', 'notebook_parameters', 'parse_value', 'Given',
            'profile_names', 'read_profile', 'read_set', 'ProfileKeys', 'Profile', 'load_profile']
 
-# %% ../../nbs/pipeline/profiles.ipynb #54b65b87
+# %% ../../nbs/pipeline/profiles.ipynb #e6292725
 import ast, json, re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #f15b4aaa
+# %% ../../nbs/pipeline/profiles.ipynb #2e17cb16
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
+    files: ClassVar[tuple[str,...]] = ()   # the parameters that name a file or folder: what it holds counts, not its name
+
+def _existing(path:str)->str:
+    if path and not (find_root()/Path(path).expanduser()).exists():
+        raise ValueError("no such file or folder; mend the path (a relative one starts at the top of the checkout)")
+    return path
+
+def _existing_or_hub_id(model:str)->str:
+    is_path = model.startswith(('/', './', '../', '~')) or model.count('/') > 1   # a hub id is `name` or `owner/name`
+    return _existing(model) if is_path else model
 
 class TasksParams(StageParams):
     seed: int = Field(ge=0)
@@ -31,7 +41,8 @@ class TasksParams(StageParams):
     max_terms: int = Field(ge=2, le=12)
     train_per_level: int = Field(ge=1)
     test_per_level: int = Field(ge=1)
-    tasks_file: str
+    tasks_file: Annotated[str, AfterValidator(_existing)]
+    files = ('tasks_file',)
 
     @field_validator('max_terms')
     def _not_below_min(cls, value:int, info):
@@ -54,7 +65,8 @@ class TrainParams(StageParams):
     num_threads: int = Field(ge=1)
 
 class BaseParams(TrainParams):
-    model: str
+    model: Annotated[str, AfterValidator(_existing_or_hub_id)]
+    files = ('model',)
     hidden_size: int = Field(ge=16)
     num_layers: int = Field(ge=1)
     vocab_size: int = Field(ge=512)

@@ -97,7 +97,7 @@ def stage_code(
     try: return {notebook.name: code_hash(source)} | dict(sorted(library_code(source, root).items()))
     except SyntaxError as e: raise UserError(f"{notebook}: not plain Python ({e.msg}: {e.text}); keep magics out of it") from e
 
-# %% ../../nbs/pipeline/stages.ipynb #5df214e0
+# %% ../../nbs/pipeline/stages.ipynb #1a5a1a36
 RECIPE = ('params', 'inputs', 'code', 'version')  # the part of a record that the key is made of
 
 def stage_recipe(
@@ -107,8 +107,10 @@ def stage_recipe(
     root:Path,                   # the checkout
 )->dict:
     "All that decides what a stage will make."
-    return dict(params=dict(params), inputs={need: input_hash(folder, spec) for need, folder in folders.items()},
-                code=stage_code(root/'nbs'/spec.notebook, root), version=__version__)
+    files = {name: root/Path(params[name]).expanduser() for name in getattr(spec.params, 'files', ()) if params[name]}
+    inputs = {need: input_hash(folder, spec) for need, folder in folders.items()}
+    inputs |= {name: content_hash(path) for name, path in files.items() if path.exists()}   # the rest are hub ids
+    return dict(params=dict(params), inputs=inputs, code=stage_code(root/'nbs'/spec.notebook, root), version=__version__)
 
 def stage_key(recipe:Mapping)->str:
     "64 hex digits that change when anything in `recipe` does."
@@ -152,7 +154,7 @@ def surroundings(root:Path)->dict:
     device = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else 'cpu'
     return dict(versions=versions, commit=git_commit(root), device=device)
 
-# %% ../../nbs/pipeline/stages.ipynb #c0da8612
+# %% ../../nbs/pipeline/stages.ipynb #e8347beb
 @dataclass(kw_only=True)
 class Stage:
     "A stage at work: where it reads, where it writes, how it ends."
@@ -183,6 +185,11 @@ class Stage:
         try: self.lock.acquire(timeout=wait_s)
         except Timeout:
             raise UserError(f"{self.run}: another kernel is at work on stage '{self.name}'; shut it down or choose another run") from None
+
+    def path(self, name:str)->str|Path:
+        "The file or folder that a parameter names, relative to the top of the checkout; a hub id as it is."
+        path = self.root/Path(name).expanduser()
+        return path if path.exists() else name
 
     def figure(
         self,
