@@ -52,7 +52,7 @@ def test_a_failing_verifier_gives_no_reward(monkeypatch):
 
 @pytest.mark.parametrize('row,words', [
     (dict(id='1', question='2 + 2'), "row 2: 'answer' is missing; add it"),
-    (dict(id='1', question='2 + 2', answer=''), "row 2: 'answer' is missing"),
+    (dict(id='1', question='2 + 2', answer=''), "row 2: 'answer' is empty"),
     (dict(id='1', question='2 + 2', answer='4', difficulty='hard'), "'difficulty' is str, expected int"),
     (dict(id='1', questoin='2 + 2', answer='4'), "did you mean 'question'?")])
 def test_bad_task_rows_are_named(tmp_path, row, words):
