@@ -13,6 +13,10 @@ def test_a_number_changed_by_hand_would_show():
     seconds = f"{run['stages'][0]['seconds']:.0f} s"
     assert (forged := readme.replace(seconds, '1 s', 1)) != readme and forged != with_table(forged, table(run))
 
+def test_sft_moved_the_kept_run_on_harder_problems():
+    metrics = {r['stage']: r['metrics'] for r in json.loads((KEPT/'run.json').read_text())['stages']}['evaluate']
+    assert metrics['moved_harder_low'] > 0
+
 def test_the_kept_run_is_whole():
     run = json.loads((KEPT/'run.json').read_text())
     assert [r['stage'] for r in run['stages']] == ['tasks', 'traces', 'base', 'sft', 'evaluate', 'report']

@@ -54,6 +54,11 @@ def test_zero_stages_give_the_same_losses_and_a_whole_model(job, whole, stage):
     torch.testing.assert_close(losses(run_job(sharded)), losses(run_job(elsewhere(job, 'zero0', steps=4))), rtol=0, atol=2e-5)
     assert load_model(Path(sharded.out)/'model')[0].num_parameters() == load_model(job.model)[0].num_parameters()
 
+def test_bf16_follows_fp32_where_fp32_weights_are_kept(job, whole):
+    bf16 = run_job(elsewhere(job, 'bf16', bf16=True, zero_stage=1))
+    torch.testing.assert_close(losses(bf16), losses(whole), rtol=0, atol=0.02)
+    with pytest.raises(UserError, match='bf16 with zero_stage=0 keeps no fp32 weights'): run_job(elsewhere(job, 'bf16-0', bf16=True))
+
 def test_kill_9_in_the_middle_ends_in_the_same_numbers(job, whole):
     killed = elsewhere(job, 'killed')
     out = Path(killed.out)

@@ -27,7 +27,7 @@ from ..model.loading import load_model, save_model
 from ..model.tokenizer import encode_conversation
 from .packing import IGNORE, Batch, Example, PackedBatches
 
-# %% ../../nbs/training/trainer.ipynb #641f8c9d
+# %% ../../nbs/training/trainer.ipynb #ff08606f
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
     "One training run: from a model and traces to a model."
@@ -43,7 +43,7 @@ class TrainJob:
     weight_decay: float = 0.01
     grad_clip: float = 1.0      # largest norm of the gradient
     zero_stage: int = 0         # ZeRO: 0 none, 1 optimiser states, 2 and gradients, 3 and weights sharded over the ranks
-    bf16: bool = False
+    bf16: bool = False          # needs zero_stage ≥ 1
     checkpoint_every: int = 50  # steps; a killed run loses at most so many
     seed: int = 0
     num_threads: int = 1        # of torch, in each process; 1 gives the same numbers on every machine
@@ -67,7 +67,7 @@ class CompletionLoss(nn.Module):
         learned = labels != IGNORE
         return F.cross_entropy(logits[learned].float(), labels[learned], reduction='sum')
 
-# %% ../../nbs/training/trainer.ipynb #a5dc59ab
+# %% ../../nbs/training/trainer.ipynb #659458dc
 def import_deepspeed():
     "DeepSpeed without its probing and compiling of ops."
     os.environ.setdefault('DS_ACCELERATOR', 'cuda' if torch.cuda.is_available() else 'cpu')
@@ -81,9 +81,10 @@ def start_process_group():
     "Join the process group that torchrun described, or make one of a single process without opening a port."
     deepspeed = import_deepspeed()
     if dist.is_initialized(): return
-    if 'TORCHELASTIC_RUN_ID' in os.environ: return deepspeed.init_distributed('nccl' if torch.cuda.is_available() else 'gloo', verbose=False)
+    backend = 'nccl' if torch.cuda.is_available() else 'gloo'
+    if 'TORCHELASTIC_RUN_ID' in os.environ: return deepspeed.init_distributed(backend, verbose=False)
     os.environ |= dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
-    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(verbose=False)
 
 def check_rows(rows_per_step:int, world:int):
@@ -95,13 +96,15 @@ def make_engine(model:nn.Module, job:TrainJob):
     "A DeepSpeed engine around `model`, with torch's AdamW."
     world = dist.get_world_size()
     check_rows(job.rows_per_step, world)
+    if job.bf16 and not job.zero_stage:
+        raise UserError("bf16 with zero_stage=0 keeps no fp32 weights, and small updates round to nothing; set zero_stage=1")
     config = dict(train_micro_batch_size_per_gpu=job.rows_per_step//world, gradient_accumulation_steps=1, gradient_clipping=job.grad_clip,
                   zero_optimization=dict(stage=job.zero_stage), bf16=dict(enabled=job.bf16), steps_per_print=job.steps + 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=job.learning_rate, betas=(0.9, 0.95), weight_decay=job.weight_decay)
     engine, *_ = import_deepspeed().initialize(model=CompletionLoss(model), optimizer=optimizer, config=config, dist_init_required=False)
     return engine
 
-# %% ../../nbs/training/trainer.ipynb #a27f19ca
+# %% ../../nbs/training/trainer.ipynb #34a153dc
 def train_step(
     engine,           # DeepSpeed engine around CompletionLoss
     batch:Batch,      # the whole step's rows, the same on every rank
@@ -114,7 +117,7 @@ def train_step(
     for group in engine.optimizer.param_groups: group['lr'] = lr
     loss = engine(*mine)
     engine.backward(loss*(world/num_tokens))
-    plain = not engine.zero_optimization() and not engine.bfloat16_enabled()   # then the engine keeps no norm, and clips in place
+    plain = not engine.zero_optimization()   # then the engine keeps no norm, and clips in place
     norm = get_total_norm([p.grad for p in engine.parameters() if p.grad is not None]) if plain else None
     engine.step()
     total = loss.detach().clone()

@@ -1,5 +1,5 @@
 "Keep a run as the one that README shows: `python nbs/_docs/reference.py runs/smoke` fills data/smoke_run/ and README's generated part."
-import json, re, sys
+import json, re, subprocess, sys, time
 from datetime import datetime
 from pathlib import Path
 
@@ -24,13 +24,20 @@ def minutes(records:list[dict])->float:
 def table(run:dict)->str:
     "A run as a Markdown table with its machine and times."
     rows = ''.join(f"| {r['stage']} | {r['headline']} | {r['seconds']:.0f} s |\n" for r in run['stages'])
-    return (f"What `make reproduce` found on {run['machine']} in {minutes(run['stages']):.1f} minutes (installing took what your network takes):\n\n"
+    return (f"On {run['machine']}, and once installed, `make test` takes {run['test_s']/60:.1f} minutes and `make reproduce` "
+            f"{minutes(run['stages']):.1f}. It found:\n\n"
             f"| stage | what came out | time |\n|---|---|---|\n{rows}\n")
 
 def with_table(readme:str, text:str)->str:
     "README with `text` between the marks."
     begin, end = map(re.escape, MARKS)
     return re.sub(f'(?s){begin}.*{end}', lambda _: MARKS[0] + '\n' + text + MARKS[1], readme)
+
+def time_tests()->float:
+    "Seconds that `make test` takes; it has to pass."
+    start = time.monotonic()
+    subprocess.run(['make', 'test'], cwd=ROOT, check=True)
+    return round(time.monotonic() - start, 1)
 
 def photograph(page:Path, folder:Path):
     "The top of the report, where the claims are, and what came out of the run."
@@ -46,7 +53,8 @@ def photograph(page:Path, folder:Path):
 def keep(run:Path):
     KEPT.mkdir(parents=True, exist_ok=True)
     about, stages = machine(), records(run)
-    kept = dict(machine=f"{about['processor']}, {about['memory']} of memory, {stages[-1]['device'].replace('cpu', 'no GPU')}", stages=stages)
+    kept = dict(machine=f"{about['processor'].replace(' to use', '')}, {about['memory']} of memory, {stages[-1]['device'].replace('cpu', 'no GPU')}",
+                test_s=time_tests(), stages=stages)
     (KEPT/'run.json').write_text(json.dumps(kept, indent=1, ensure_ascii=False) + '\n')
     photograph(run/'report.html', KEPT)
     readme = ROOT/'README.md'
