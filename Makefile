@@ -24,7 +24,7 @@ TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 # One thread a process; a forked test process ends without joblib's clean-up, which its resource tracker then does, with a warning.
 NBDEV_TEST := OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore:resource_tracker $(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|^(recipe|lessons)$$'
-PYTEST     := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
+PYTEST     := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
 
