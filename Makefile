@@ -34,7 +34,7 @@ timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start ))
 help:  ## list these targets
 	@awk -F ': .*## |: *## ' '/^[a-z-]+:.*##/ { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
-reproduce: $(READY)  ## run the recipe and print the claims table; PROFILE=mini for real verdicts
+reproduce: $(READY)  ## run the recipe and print the claims table; PROFILE=mini for a larger run
 	$(BIN)/motif-repro run --profile $(PROFILE)
 
 test: test-repository test-notebooks test-python  ## all tests that need no GPU and no long wait

@@ -1,5 +1,5 @@
 "motif-repro as a user types it: answers in time, exit codes, messages without a traceback."
-import os, subprocess, sys, time
+import os, subprocess, sys
 from pathlib import Path
 
 import pytest

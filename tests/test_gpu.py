@@ -1,31 +1,20 @@
 "What holds on a CUDA device too: `make test-gpu`."
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
 
-from motif_repro.alignment.teachers import solve
-from motif_repro.core.rows import write_rows
 from motif_repro.model.generation import chat_prompt, generate
-from motif_repro.model.loading import load_model, save_model
-from motif_repro.model.motif import MotifForCausalLM, tiny_motif_config
-from motif_repro.model.tokenizer import train_tokenizer
-from motif_repro.tasks.math import draw_tasks
-from motif_repro.training.trainer import TrainJob, run_job
+from motif_repro.model.loading import load_model
+from motif_repro.training.trainer import run_job
+from tiny import tiny_job
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')]
 
 
 @pytest.fixture(scope='module')
 def job(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('gpu')
-    traces = [solve(task, 'stepwise') for task in draw_tasks('chain_sum', 3, 64, 'train')]
-    write_rows(folder/'traces.jsonl', [asdict(t) for t in traces])
-    tokenizer = train_tokenizer([text for t in traces for text in (t.question, t.response)])
-    torch.manual_seed(0)
-    save_model(MotifForCausalLM(tiny_motif_config(len(tokenizer), hidden_size=64, num_layers=2)), tokenizer, folder/'start')
-    return TrainJob(model=str(folder/'start'), traces=str(folder/'traces.jsonl'), out=str(folder/'fp32'), steps=8, seq_len=128, rows_per_step=4,
-                    learning_rate=3e-3, checkpoint_every=8)
+    return tiny_job(tmp_path_factory.mktemp('gpu'), hidden_size=64, steps=8, checkpoint_every=8)
 
 def test_logits_are_those_of_the_cpu(job):
     model, tokenizer = load_model(job.model)

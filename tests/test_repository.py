@@ -1,5 +1,5 @@
 "What holds for the repository as a whole: library equals notebooks, notebooks are clean, rooms import in order."
-import ast, filecmp, json, re, shutil, subprocess, sys
+import filecmp, json, re, shutil, subprocess, sys
 from pathlib import Path
 
 import pytest

@@ -5,7 +5,7 @@ import pytest
 
 from motif_repro.alignment.traces import read_traces
 from motif_repro.core.errors import UserError
-from motif_repro.core.rows import atomic_path, content_hash, read_rows, write_rows
+from motif_repro.core.rows import content_hash, read_rows, write_rows
 
 GOOD = dict(task_id='t', teacher='me', question='1 + 1', reasoning='', answer='2')
 

@@ -6,27 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from motif_repro.alignment.teachers import solve
 from motif_repro.core.errors import UserError
-from motif_repro.core.rows import content_hash, write_rows
+from motif_repro.core.rows import content_hash
 from motif_repro.model.loading import load_model, save_model
-from motif_repro.model.motif import MotifForCausalLM, tiny_motif_config
-from motif_repro.model.tokenizer import train_tokenizer
-from motif_repro.tasks.math import draw_tasks
 
-from motif_repro.training.trainer import TrainJob, launch, run_job
+from motif_repro.training.trainer import launch, run_job
+from tiny import tiny_job
 
 
 @pytest.fixture(scope='module')
 def job(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('trainer')
-    traces = [solve(task, 'stepwise') for task in draw_tasks('chain_sum', 3, 64, 'train')]
-    write_rows(folder/'traces.jsonl', [asdict(t) for t in traces])
-    tokenizer = train_tokenizer([text for t in traces for text in (t.question, t.response)])
-    torch.manual_seed(0)
-    save_model(MotifForCausalLM(tiny_motif_config(len(tokenizer), hidden_size=32, num_layers=2)), tokenizer, folder/'start')
-    return TrainJob(model=str(folder/'start'), traces=str(folder/'traces.jsonl'), out=str(folder/'whole'), steps=16, seq_len=128,
-                    rows_per_step=4, learning_rate=3e-3, checkpoint_every=3)
+    return tiny_job(tmp_path_factory.mktemp('trainer'), hidden_size=32, steps=16, checkpoint_every=3)
 
 @pytest.fixture(scope='module')
 def whole(job): return run_job(job)
@@ -79,6 +69,7 @@ def test_kill_9_in_the_middle_ends_in_the_same_numbers(job, whole):
     done = []
     assert run_job(killed, on_step=done.append) == whole
     assert 0 < done[0]['step'] <= 8, "it began anew instead of resuming"
+    assert [p.name for p in (out/'checkpoints').glob('step*')] == [(out/'checkpoints/latest').read_text()], "the torn one outlived the good one"
 
 def test_a_loss_that_is_no_number_stops_the_run(job, tmp_path):
     model, tokenizer = load_model(job.model)

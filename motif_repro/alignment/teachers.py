@@ -7,7 +7,6 @@ __all__ = ['Steps', 'TEACHERS', 'TARGET', 'stepwise', 'latex', 'verbose', 'coars
 
 # %% ../../nbs/alignment/teachers.ipynb #a6234e4a
 import random
-from collections.abc import Callable
 
 from .traces import Trace
 from ..core.errors import UserError, nearest

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from ..core.settings import find_root, num_cores
+from ..core.settings import num_cores
 from ..core.stats import Estimate
 from .claims import (INCONCLUSIVE, NEEDS_GPU, NOT_REPRODUCED, NOT_RUN, REPRODUCED, VERDICTS, Claim, Finding, Part,
                                          error_rate, findings, in_words, load_claims, overall, read_claim_rows)

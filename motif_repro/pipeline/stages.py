@@ -8,7 +8,7 @@ __all__ = ['STAGES', 'RECIPE', 'HANDOVER', 'StageSpec', 'upstream', 'downstream'
            'Stage', 'find_inputs', 'open_stage']
 
 # %% ../../nbs/pipeline/stages.ipynb #f71d4ed3
-import ast, hashlib, json, os, platform, shutil, subprocess, sys, time
+import ast, hashlib, json, os, platform, shutil, subprocess, sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone

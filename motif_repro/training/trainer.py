@@ -124,15 +124,16 @@ def train_step(
     dist.all_reduce(total)
     return dict(loss=total.item()/num_tokens, lr=lr, grad_norm=float(norm if plain else engine.get_global_grad_norm()), num_tokens=num_tokens)
 
-# %% ../../nbs/training/trainer.ipynb #b716a0c2
+# %% ../../nbs/training/trainer.ipynb #51ce32e7
 def save_checkpoint(engine, folder:Path, step:int):
-    "Keep model, optimiser and step; once `latest` names this checkpoint, older ones go."
+    "Keep model, optimiser and step; once `latest` names this checkpoint, all others go."
     tag = f'step{step:06d}'
     engine.save_checkpoint(str(folder), tag=tag, client_state=dict(step=step), save_latest=False)
     dist.barrier()   # every rank has written its part
     if dist.get_rank() == 0:
         with atomic_path(folder/'latest') as tmp: tmp.write_text(tag)
-        for old in sorted(folder.glob('step*'))[:-1]: shutil.rmtree(old)
+        for other in folder.glob('step*'):   # older ones, and any that a kill tore
+            if other.name != tag: shutil.rmtree(other)
 
 def load_checkpoint(engine, folder:Path)->int:
     "Load the last complete checkpoint, if there is one; returns the number of steps already done."
