@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['Trace', 'read_traces', 'verify_traces']
 
-# %% ../../nbs/alignment/traces.ipynb #68b89ef0
+# %% ../../nbs/alignment/traces.ipynb #b3448dd8
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from ..core.rows import parse_row, read_rows
-from ..tasks.math import verify_math
 from ..tasks.schema import Task
+from ..tasks.verify import verify
 
 # %% ../../nbs/alignment/traces.ipynb #bd8dae28
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def read_traces(
     "The traces of a file."
     return read_rows(path, partial(parse_row, kind=Trace), quarantine=quarantine)
 
-# %% ../../nbs/alignment/traces.ipynb #cd19e04d
+# %% ../../nbs/alignment/traces.ipynb #927b4040
 def verify_traces(
     traces:Iterable[Trace],
     tasks:dict[str,Task],           # by id
@@ -52,7 +52,7 @@ def verify_traces(
     "Split traces into those whose answer is right and those that must not be trained on."
     kept, rejected = [], []
     for trace in traces:
-        verdict = verify_math(tasks[trace.task_id], trace.response)
+        verdict = verify(tasks[trace.task_id], trace.response)
         if verdict.reward == 1: kept.append(trace)
         else: rejected.append(asdict(trace) | dict(verdict=verdict.verdict, detail=verdict.detail))
     return kept, rejected

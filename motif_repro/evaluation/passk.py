@@ -5,22 +5,22 @@
 # %% auto #0
 __all__ = ['grade', 'evaluate', 'pass_rate', 'compare']
 
-# %% ../../nbs/evaluation/passk.ipynb #12f1f6b7
+# %% ../../nbs/evaluation/passk.ipynb #96021f30
 from collections import Counter
 
 from ..core.errors import UserError
 from ..core.stats import Estimate, bootstrap_ci, pass_at_k, rate_ci
 from ..model.generation import chat_prompt, generate
-from ..tasks.math import verify_math
 from ..tasks.schema import Task
+from ..tasks.verify import verify
 
-# %% ../../nbs/evaluation/passk.ipynb #a88aa3bb
+# %% ../../nbs/evaluation/passk.ipynb #9a16be2e
 def grade(
     task:Task,
     responses:list[str],  # the model's completions
 )->dict:                  # task_id, source, difficulty, num_graded, num_correct, verdicts {verdict: count}
     "Check all responses to one task."
-    verdicts = Counter(verify_math(task, response).verdict for response in responses)
+    verdicts = Counter(verify(task, response).verdict for response in responses)
     return dict(task_id=task.id, source=task.source, difficulty=task.difficulty, num_graded=len(responses) - verdicts['verifier_error'],
                 num_correct=verdicts['correct'], verdicts={name: n for name, n in verdicts.items() if n})
 
