@@ -10,7 +10,7 @@ from motif_repro.core.errors import UserError
 from motif_repro.core.rows import content_hash
 from motif_repro.model.loading import load_model, save_model
 
-from motif_repro.training.trainer import launch, run_job
+from motif_repro.training.trainer import head_is_linear, launch, run_job
 from tiny import tiny_job
 
 
@@ -70,6 +70,19 @@ def test_kill_9_in_the_middle_ends_in_the_same_numbers(job, whole):
     assert run_job(killed, on_step=done.append) == whole
     assert 0 < done[0]['step'] <= 8, "it began anew instead of resuming"
     assert [p.name for p in (out/'checkpoints').glob('step*')] == [(out/'checkpoints/latest').read_text()], "the torn one outlived the good one"
+
+@pytest.mark.parametrize('zero_stage', [0, 3])
+def test_activation_checkpointing_gives_the_same_training(job, whole, zero_stage):
+    full = run_job(elsewhere(job, f'full{zero_stage}', checkpoint_policy='full', zero_stage=zero_stage, steps=4))
+    plain = run_job(elsewhere(job, f'plain{zero_stage}', zero_stage=zero_stage, steps=4))
+    for name in ('loss', 'grad_norm'): assert [row[name] for row in full] == pytest.approx([row[name] for row in plain], rel=1e-5)
+
+def test_a_head_that_does_more_than_multiply_keeps_its_logits():
+    "Gemma-2 bends its logits; Qwen doesn't."
+    from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
+    sizes = dict(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=16)
+    bent = Gemma2ForCausalLM(Gemma2Config(**sizes, final_logit_softcapping=0.01, pad_token_id=0, bos_token_id=1, eos_token_id=2))
+    assert not head_is_linear(bent) and head_is_linear(Qwen2ForCausalLM(Qwen2Config(**sizes)))
 
 def test_a_loss_that_is_no_number_stops_the_run(job, tmp_path):
     model, tokenizer = load_model(job.model)
