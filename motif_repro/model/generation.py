@@ -41,7 +41,7 @@ def draw_tokens(
     tokens = torch.searchsorted(edges, (uniform*edges[:, -1])[:, None], right=True)   # edges end near 1, by rounding not always at it
     return tokens[:, 0], logp.gather(-1, tokens)[:, 0]
 
-# %% ../../nbs/model/generation.ipynb #3fe7e281
+# %% ../../nbs/model/generation.ipynb #34516faf
 class Decoding:
     "A batch of texts that is being continued."
     def __init__(self,
@@ -59,7 +59,9 @@ class Decoding:
     def _forward(self, ids:Tensor, positions:Tensor)->Tensor:
         "Logits of the last position, [n, V]."
         last = dict(logits_to_keep=1) if self.model._supports_logits_to_keep() else {}
-        return self.model(input_ids=ids, attention_mask=self.mask, position_ids=positions, past_key_values=self.cache, use_cache=True, **last).logits[:, -1]
+        out = self.model(input_ids=ids, attention_mask=self.mask, position_ids=positions,
+                         past_key_values=self.cache, use_cache=True, **last)
+        return out.logits[:, -1]
 
     def select(self, rows:Tensor):  # indices [n]
         "Go on with these rows, in this order; one may be named several times."
@@ -108,7 +110,7 @@ def continue_texts(
         decoding.feed(tokens)
     return [(ids[i, :m].tolist(), logps[i, :m].tolist(), end) for i, (m, end) in enumerate(zip(lengths.tolist(), finished.tolist()))]
 
-# %% ../../nbs/model/generation.ipynb #c6b8999d
+# %% ../../nbs/model/generation.ipynb #ffa666ed
 @contextmanager
 def evaluating(model:PreTrainedModel)->Iterator[None]:
     "Without dropout and gradients; afterwards the model trains on if it did."
@@ -136,8 +138,9 @@ def sample(
     batch_size:int=512,       # completions at a time
 )->list[list[Completion]]:    # for each prompt, in order, its completions
     "Sample completions of many prompts, with the log-probability of each token."
-    if temperature < 0: raise UserError(f"temperature={temperature} is below 0; 1 samples from the model as it is, 0 takes the likeliest token")
-    if temperature == 0 and num_samples > 1: raise UserError(f"num_samples={num_samples} at temperature 0 are all the same; use 1 or raise temperature")
+    if temperature < 0: raise UserError(f"temperature={temperature} is below 0; 1 samples from the model as it is, 0 takes the likeliest")
+    if temperature == 0 and num_samples > 1:
+        raise UserError(f"num_samples={num_samples} at temperature 0 are all the same; use 1 or raise temperature")
     encoded = encode_prompts(prompts, tokenizer)
     uniform = torch.rand(len(prompts), num_samples, max_new_tokens, generator=torch.Generator().manual_seed(seed))
     ends = torch.tensor(end_ids(model, tokenizer), device=model.device)
