@@ -4,7 +4,8 @@ import pytest
 from motif_repro.core.errors import UserError
 from motif_repro.core.rows import write_rows
 from motif_repro.tasks.answers import final_answer
-from motif_repro.tasks.math import JUNK, SOURCES, draw_tasks, reduce_expression, split_of
+from motif_repro.tasks.drawing import split_of
+from motif_repro.tasks.math import JUNK, SOURCES, draw_tasks, reduce_expression
 from motif_repro.tasks.schema import read_tasks
 from motif_repro.tasks.verify import verify
 

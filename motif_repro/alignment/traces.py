@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Trace', 'read_traces', 'verify_traces']
 
-# %% ../../nbs/alignment/traces.ipynb #b3448dd8
+# %% ../../nbs/alignment/traces.ipynb #9ac2d3a4
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..core.rows import parse_row, read_rows
 from ..tasks.schema import Task
-from ..tasks.verify import verify
+from ..tasks.verify import verify_all
 
 # %% ../../nbs/alignment/traces.ipynb #bd8dae28
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +44,15 @@ def read_traces(
     "The traces of a file."
     return read_rows(path, partial(parse_row, kind=Trace), quarantine=quarantine)
 
-# %% ../../nbs/alignment/traces.ipynb #927b4040
+# %% ../../nbs/alignment/traces.ipynb #92c494bc
 def verify_traces(
     traces:Iterable[Trace],
     tasks:dict[str,Task],           # by id
 )->tuple[list[Trace],list[dict]]:   # the right ones; the others as rows with `verdict` and `detail`
-    "Split traces into those whose answer is right and those that must not be trained on."
-    kept, rejected = [], []
-    for trace in traces:
-        verdict = verify(tasks[trace.task_id], trace.response)
-        if verdict.reward == 1: kept.append(trace)
-        else: rejected.append(asdict(trace) | dict(verdict=verdict.verdict, detail=verdict.detail))
+    "Split traces into those whose answer is right and those that must not be trained on; equal answers are checked once."
+    traces = list(traces)
+    verdicts = verify_all([tasks[trace.task_id] for trace in traces], [trace.answer for trace in traces])
+    kept = [trace for trace, verdict in zip(traces, verdicts) if verdict.reward == 1]
+    rejected = [asdict(trace) | dict(verdict=verdict.verdict, detail=verdict.detail)
+                for trace, verdict in zip(traces, verdicts) if verdict.reward != 1]
     return kept, rejected
