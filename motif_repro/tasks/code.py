@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PLAIN_TYPES', 'PLAIN_ATTRIBUTES', 'FENCE', 'TALK', 'OUT_OF_TIME', 'encode', 'decode', 'send', 'receive', 'load',
            'describe', 'public', 'serve', 'run_tests', 'shorten', 'where_it_failed', 'judge', 'Plan', 'read_tests',
-           'is_plain', 'compare', 'watch', 'together', 'run_script', 'same_output', 'extract_program', 'verify_code']
+           'plain_copy', 'compare', 'watch', 'together', 'run_script', 'same_output', 'extract_program', 'verify_code']
 
 # %% ../../nbs/tasks/code.ipynb #72e388cb
 import ast, builtins, os, re, secrets, symtable, time
@@ -109,7 +109,7 @@ def receive(fd, pull, most):
         return value if end == size else None
     except Exception: return None
 
-# %% ../../nbs/tasks/code.ipynb #13037083
+# %% ../../nbs/tasks/code.ipynb #a8bd5cf8
 def load(source, name):
     "Run a program's text as a module."
     import builtins, sys
@@ -120,10 +120,12 @@ def load(source, name):
     return module
 
 def describe(error):
-    "An exception as a message: its classes that everyone knows, what it says, its own name."
-    try: text = str(error)[:500]
-    except Exception: text = ''
-    return ('raised', [cls.__name__ for cls in type(error).__mro__ if cls.__module__ == 'builtins'], text, type(error).__name__)
+    "An exception as a message: its classes that everyone knows, its arguments, its own name."
+    try:
+        said = error.args
+        encode(said, [], 0, [])
+    except Exception: said = (str(error)[:500],)
+    return ('raised', [cls.__name__ for cls in type(error).__mro__ if cls.__module__ == 'builtins'], said, type(error).__name__)
 
 def public(module, names):
     "Of `names`: which are functions, which are plain values; and the function that was defined last."
@@ -154,9 +156,9 @@ def serve(args):
             else: answer = next((('value', value, None) for value in iterators[rest[0]]), ('end',))
         except Exception as error: answer = describe(error)
         try: send(outbox, answer, iterators, 1 << 24)
-        except Exception as error: send(outbox, ('refused', f"{describe(error)[2]}"), iterators, 1 << 24)
+        except Exception as error: send(outbox, ('refused', f'{type(error).__name__}: {error}'), iterators, 1 << 24)
 
-# %% ../../nbs/tasks/code.ipynb #785fc800
+# %% ../../nbs/tasks/code.ipynb #ecd0c81f
 def run_tests(code, namespace, entry, has_check):
     "Run the compiled tests, their `check` and their unittest cases; whatever fails raises."
     exec(code, namespace)
@@ -202,20 +204,20 @@ def judge(args):
         except BrokenPipeError: end('gone')
         except Exception as error: end('together', f"the tests pass on something that can't cross: {shorten(str(error), 100)}")
         match receive(inbox, pull, 1 << 25):
-            case ('raised', list(kinds), str(message), str(own)): raise rebuilt(kinds, message, own)
+            case ('raised', list(kinds), tuple(said), str(own)): raise rebuilt(kinds, said, own)
             case ('refused', str(why)): end('wrong', shorten(why, 200))
             case ('end' | 'value' | 'names', *_) as answer: return answer
             case _: end('gone')
 
-    def rebuilt(kinds, message, own):
+    def rebuilt(kinds, said, own):
         if last[0]: last[0] += f' raised {own}'
         for kind in kinds:
             known = getattr(builtins, str(kind), None)
             if not (isinstance(known, type) and issubclass(known, Exception)) or kind in ('StopIteration', 'StopAsyncIteration'): continue
-            try: error = known(message)
+            try: error = known(*said)
             except TypeError: continue
             break
-        else: error = RuntimeError(f'{own}: {message}')
+        else: error = RuntimeError(own, *said)
         error.crossed = own
         return error
 
@@ -339,25 +341,27 @@ def read_tests(
     guarded = compile(ast.fix_missing_locations(_OwnComparisons().visit(tree)), '<tests>', 'exec', dont_inherit=True, optimize=0)
     return Plan(tuple(own), has_check, why, tuple(sorted(modules)), code, guarded)
 
-# %% ../../nbs/tasks/code.ipynb #1baef75b
-def is_plain(value):
-    "May it cross?"
-    try: encode(value, [], 0, [])
-    except Exception: return False
-    return True
+# %% ../../nbs/tasks/code.ipynb #4013ed04
+def plain_copy(value):
+    "What would arrive of a value in another process: `[copy]`, or [] where it can't cross."
+    out, iterators = [], []
+    try: encode(value, out, 0, iterators)
+    except Exception: return []
+    return [] if iterators else [decode(b''.join(out), 0, 0, None)[0]]
 
 def compare(kinds, *values):
-    "A chain of comparisons in which a plain value equals plain values only."
+    "A chain of comparisons in which a plain value equals plain values only, and those are compared as what they hold."
     import operator
-    for kind, a, b in zip(kinds.split(), values, values[1:]):
-        if kind in ('Is', 'IsNot'): holds = (a is b) == (kind == 'Is')
-        elif is_plain(a) != is_plain(b):
-            if kind not in ('Eq', 'NotEq', 'In', 'NotIn'): raise TypeError('a plain value has no order with anything else')
-            holds = kind in ('NotEq', 'NotIn') if kind in ('Eq', 'NotEq') or is_plain(b) else (a in b) == (kind == 'In')
-        elif kind in ('In', 'NotIn'): holds = (a in b) == (kind == 'In')
-        else: holds = {'Eq': operator.eq, 'NotEq': operator.ne, 'Lt': operator.lt, 'LtE': operator.le, 'Gt': operator.gt, 'GtE': operator.ge}[kind](a, b)
-        if not holds: return holds
-    return holds
+    holds = {'Eq': operator.eq, 'NotEq': operator.ne, 'Lt': operator.lt, 'LtE': operator.le, 'Gt': operator.gt, 'GtE': operator.ge,
+             'In': lambda a, b: a in b, 'NotIn': lambda a, b: a not in b, 'Is': operator.is_, 'IsNot': operator.is_not}
+    copies = [plain_copy(value) for value in values]
+    for kind, a, b, plain_a, plain_b in zip(kinds.split(), values, values[1:], copies, copies[1:]):
+        if plain_a and plain_b and kind[:2] != 'Is': said = holds[kind](plain_a[0], plain_b[0])
+        elif kind in ('Eq', 'NotEq') and bool(plain_a) != bool(plain_b) or kind in ('In', 'NotIn') and plain_b: said = kind[:3] == 'Not'
+        elif kind in ('Lt', 'LtE', 'Gt', 'GtE') and bool(plain_a) != bool(plain_b): raise TypeError('a plain value has no order with anything else')
+        else: said = holds[kind](a, b)
+        if not said: return said
+    return said
 
 def watch():
     "From now on, refuse the ways from a program to the objects of its judge; an audit hook can't be taken off."
@@ -374,7 +378,7 @@ def watch():
 
 def together(args):
     "Program and tests in one process; the secret word comes only after the tests."
-    import _signal, importlib, os, sys
+    import _signal, importlib, os, sys, types   # types looks at a frame when it is imported, which `watch` would refuse
     report, source, code, names, entry, has_check, modules = args[:7]
     write, trusted, own_builtins = os.write, {}, dict(vars(importlib.import_module('builtins')), __compare__=compare)
     for name in modules:
@@ -432,7 +436,7 @@ def extract_program(
     blocks = FENCE.findall(answer)
     return blocks[-1][1].strip('\n') if blocks else answer.strip()
 
-# %% ../../nbs/tasks/code.ipynb #f7d96e4c
+# %% ../../nbs/tasks/code.ipynb #1f55b426
 TALK = (encode, decode, send, receive, describe, shorten)
 OUT_OF_TIME = (128 + 9, 128 + 24)   # SIGKILL, SIGXCPU: how the kernel's limit of processor time ends a process
 
@@ -476,7 +480,7 @@ def _judge_apart(program:str, tests:str, plan:Plan, entry:str, limits:Limits, sa
 def _judge_together(program:str, plan:Plan, entry:str, limits:Limits, sandbox:str)->tuple[str,str]|Verdict:
     "Program and tests in one sandbox; 'correct' is believed only with the secret word."
     secret, deadline = secrets.token_hex(16), time.monotonic() + limits.wall_s
-    with start([encode, is_plain, compare, watch, describe, shorten, load, public, run_tests, together],
+    with start([encode, decode, plain_copy, compare, watch, describe, shorten, load, public, run_tests, together],
                [program, plan.guarded, [*plan.names], entry, plan.has_check, [*plan.modules], secret], limits=limits, sandbox=sandbox) as box:
         text, why = _told(box, deadline)
         if why: return Verdict('timeout', f'no end after {limits.wall_s:g} s')

@@ -65,15 +65,17 @@ def syscall_filter(
     code += [(equal, 0, 3, socket), (load, 0, 0, 16), (equal, 1, 0, AF_UNIX),        (end, 0, 0, refuse | EPERM), (end, 0, 0, allow)]
     return b''.join(struct.pack('HBBI', *instruction) for instruction in code)
 
-# %% ../../nbs/tasks/sandbox.ipynb #9c44ea18
+# %% ../../nbs/tasks/sandbox.ipynb #eb877e25
 PYTHON = os.path.realpath(getattr(sys, '_base_executable', sys.executable))  # a virtual environment's Python without its packages
 PYTHON_FLAGS = ['-P', '-s', '-S', '-B', '-X', 'utf8']                        # nothing from outside, no packages, quick to start
 ENVIRONMENT  = dict(PYTHONHASHSEED='0')                                      # all of it: the order of a set is the same each time
 
 @cache
-def bubblewrap_command()->tuple[str,...]:  # Python follows
+def bubblewrap_command(
+    bwrap:str,       # where it is
+)->tuple[str,...]:   # Python follows
     "How bubblewrap is called: namespaces, the few things that can be seen, everything read-only."
-    command = ['bwrap', '--unshare-user', '--uid', '65534', '--gid', '65534', '--unshare-ipc', '--unshare-pid', '--unshare-net',
+    command = [bwrap, '--unshare-user', '--uid', '65534', '--gid', '65534', '--unshare-ipc', '--unshare-pid', '--unshare-net',
                '--unshare-uts', '--unshare-cgroup-try', '--hostname', 'sandbox', '--die-with-parent', '--cap-drop', 'ALL']
     for folder in ('/usr/lib', '/usr/lib64', '/lib', '/lib64'):
         if os.path.islink(folder): command += ['--symlink', os.readlink(folder), folder]
@@ -170,7 +172,7 @@ def ended(
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(max(0, deadline - time.monotonic())*1000))
 
-# %% ../../nbs/tasks/sandbox.ipynb #30c16234
+# %% ../../nbs/tasks/sandbox.ipynb #e9be0ecc
 def _memory_file(name:str, content:bytes=b'')->int:
     "A file without a name, at its beginning."
     fd = os.memfd_create(name)
@@ -194,7 +196,7 @@ def start(
     codes   = [function.__code__ for function in (confine, *functions)]
     payload = _memory_file('payload', marshal.dumps((codes, _kernel_limits(limits), [told, *args])))
     errors, rules, given = _memory_file('errors'), _memory_file('rules', syscall_filter(platform.machine())), _memory_file('stdin', stdin)
-    command = [*bubblewrap_command(), '--seccomp', str(rules), '--info-fd', str(known)] if sandbox == 'bubblewrap' else []
+    command = [*bubblewrap_command(shutil.which('bwrap') or 'bwrap'), '--seccomp', str(rules), '--info-fd', str(known)] if sandbox == 'bubblewrap' else []
     try:
         process = subprocess.Popen([*command, PYTHON, *PYTHON_FLAGS, '-c', BOOT, str(payload)], stdin=given, stderr=errors,
                                    stdout=subprocess.PIPE if read_stdout else subprocess.DEVNULL, bufsize=0, env=ENVIRONMENT, cwd='/',
