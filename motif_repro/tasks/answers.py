@@ -18,9 +18,9 @@ from fractions import Fraction
 from .schema import Verdict
 from .symbolic import LIMIT_S, CheckerFailed, formulas_equal
 
-# %% ../../nbs/tasks/answers.ipynb #c03f5dde
+# %% ../../nbs/tasks/answers.ipynb #54608a8b
 BOX = re.compile(r'\\(?:boxed|fbox)\s*(?=\{|\w)')
-STATED = re.compile(r'(?:####|answer\s*(?:is|are|:|=)|answer\W{0,4}(?:is|are|:))[ \t]*:?[ \t]*(.+)', re.IGNORECASE)
+STATED = re.compile(r'(?:####|answer\s*(?:is|are|:|=)|answer\W{0,4}(?:is|are|:))[ \t]*:?[ \t]*(\S.*)', re.IGNORECASE)
 
 def after_thought(response:str)->str:  # '' where the thought was never closed
     "The text after the last thought."
@@ -43,8 +43,8 @@ def final_answer(response:str)->str:  # '' where there is none
     text = after_thought(response)
     if not text: return ''
     if (box := boxed(text)) is not None: return box
-    if stated := STATED.findall(text): text = stated[-1]
-    return text.strip().splitlines()[-1].strip(' \t*').removesuffix('.').strip(' \t*')
+    line = (STATED.findall(text) or text.splitlines())[-1]
+    return line.strip(' \t*').removesuffix('.').strip(' \t*')
 
 # %% ../../nbs/tasks/answers.ipynb #a1cc9fc7
 SIGNS = dict(zip('−–—×·⋅∗÷≤≥≠∞∪∩∈∅π°√±∓θαβ⁄′ℝ', ['-', '-', '-', r'\times ', r'\cdot ', r'\cdot ', r'\cdot ', r'\div ', r'\le ', r'\ge ', r'\ne ', r'\infty ',
