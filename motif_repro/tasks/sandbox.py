@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Sandbox', 'DENIED', 'MACHINES', 'CLONE3', 'CLONE_THREAD', 'AF_UNIX', 'PYTHON', 'PYTHON_FLAGS', 'ENVIRONMENT', 'BOOT',
            'MENDS', 'Limits', 'syscall_filter', 'bubblewrap_command', 'confine', 'SandboxError', 'Box', 'ended',
-           'start', 'read_all', 'scout', 'sandbox_problem', 'check_sandbox']
+           'start', 'read_all', 'scout', 'send_scout', 'sandbox_problem', 'check_sandbox']
 
-# %% ../../nbs/tasks/sandbox.ipynb #7b38705d
-import json, marshal, os, platform, select, shutil, signal, struct, subprocess, sys, time
+# %% ../../nbs/tasks/sandbox.ipynb #c8e9b9d6
+import json, marshal, os, platform, secrets, select, shutil, signal, socket, struct, subprocess, sys, time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -234,11 +234,12 @@ def read_all(
         if unfinished and not why and time.monotonic() > deadline: why = 'time'
     return {fd: bytes(text) for fd, text in texts.items()}, why
 
-# %% ../../nbs/tasks/sandbox.ipynb #6c4e03ed
+# %% ../../nbs/tasks/sandbox.ipynb #cd44d35c
 def scout(args):
-    "Runs inside: names everything that should not be possible there."
+    "Runs inside: names everything that should not be possible there, then 'done'; a scout that fails has not looked."
     import os, socket
-    report, found = args[0], []
+    report, server = args
+    found = []
     def possible(name, action):
         try: action()
         except OSError: return
@@ -248,9 +249,19 @@ def scout(args):
     possible('writing files', lambda: open('/scout', 'w'))
     possible('new processes', lambda: os.fork() or os._exit(0))
     possible('network sockets', lambda: socket.socket(socket.AF_INET))
-    if [name for _, name in socket.if_nameindex()] != ['lo']: found.append('network interfaces')
+    possible('servers of the host', lambda: socket.socket(socket.AF_UNIX).connect(server))   # an abstract name: it lives in the network
     if set(os.environ) - {'PYTHONHASHSEED', 'PWD', 'LC_CTYPE'}: found.append('environment variables')
-    os.write(report, ', '.join(found).encode())
+    os.write(report, ', '.join([*found, 'done']).encode())
+
+def send_scout(sandbox:str)->tuple[list[str],str]:  # what it found; '' or why it did not come back
+    "Let a scout look around in a sandbox."
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name := f'\0motif_repro-{secrets.token_hex(8)}')
+        server.listen()
+        with start([scout], [name], sandbox=sandbox) as box:
+            told, late = read_all({box.report: 10_000}, time.monotonic() + 20)
+            *found, last = told[box.report].decode()[1:].split(', ')
+            return found, '' if last == 'done' else 'no answer in 20 s' if late else box.complaint()
 
 MENDS = dict(
     install='install it (Debian, Ubuntu: apt-get install bubblewrap)',
@@ -269,11 +280,9 @@ def _tried(bwrap:str|None)->str:
     if sys.platform != 'linux': return f"bubblewrap needs Linux, this is {sys.platform}; run in a virtual machine or container, {MENDS['none']}"
     if platform.machine() not in MACHINES: return f"no filter of system calls for {platform.machine()}, only for {', '.join(MACHINES)}; {MENDS['none']}"
     if not bwrap: return f"bubblewrap (bwrap) is not installed or not on PATH; {MENDS['install']}, {MENDS['none']}"
-    with start([scout], []) as box:
-        told, why = read_all({box.report: 10_000}, time.monotonic() + 20)
-        told = told[box.report].decode()
-        if not told: return f"bubblewrap does not start here ({'no answer in 20 s' if why else box.complaint()}); {MENDS['allow']}, {MENDS['none']}"
-    return told[1:] and f"bubblewrap's sandbox leaves open here: {told[1:]}; {MENDS['none']}"
+    found, failure = send_scout('bubblewrap')
+    if failure: return f"bubblewrap does not start here ({failure}); {MENDS['allow']}, {MENDS['none']}"
+    return f"bubblewrap's sandbox leaves open here: {', '.join(found)}; {MENDS['none']}" if found else ''
 
 def check_sandbox(sandbox:str)->None:
     "Refuse a sandbox that is unknown or doesn't work here."
