@@ -21,7 +21,7 @@ def linear_logprob_reference(hidden, weight, targets, *, bias=None, temperature=
     keep = targets != ignore_index
     return logp.gather(1, targets.where(keep, 0)[:, None])[:, 0].where(keep, 0), -(logp.exp()*logp).sum(-1).where(keep, 0)
 
-# %% ../../nbs/kernels/linear_logprob.ipynb #1ffc6853
+# %% ../../nbs/kernels/linear_logprob.ipynb #1f5d0e0c
 ROWS, COLUMNS = 512, 2048   # of a tile: 4 MiB in fp32; larger ones are no faster on a CPU
 
 def _slices(total:int, size:int)->list[slice]: return [slice(i, min(i + size, total)) for i in range(0, total, size)]
@@ -37,12 +37,16 @@ def _logits(h:Tensor, w:Tensor, b:Tensor|None, temperature:float, softcap:float|
     if softcap: z = z.div_(softcap).tanh_().mul_(softcap)
     return z if temperature == 1 else z.div_(temperature)
 
+def _place(targets:Tensor, c:slice)->tuple[Tensor,Tensor]:
+    "Which targets lie in the columns `c` [n], and where [n, 1]; a GPU need not wait for the answer."
+    return (targets >= c.start) & (targets < c.stop), (targets - c.start).clamp(0, c.stop - c.start - 1)[:, None]
+
 def _add_product(total:Tensor, a:Tensor, b:Tensor):
     "total += a @ b, rounded in the type of `total` only."
     if total.dtype == a.dtype: total.addmm_(a, b)
     else: total.add_(a @ b)
 
-# %% ../../nbs/kernels/linear_logprob.ipynb #f492c806
+# %% ../../nbs/kernels/linear_logprob.ipynb #b1c8ba3d
 class LinearLogprob(torch.autograd.Function):
     "Log-probability and entropy of each row, tile by tile; the backward computes the logits again."
     @staticmethod
@@ -53,8 +57,8 @@ class LinearLogprob(torch.autograd.Function):
         for c in _slices(V, COLUMNS):
             for r in _rows(N, V):
                 z = _logits(hidden[r], weight[c], None if bias is None else bias[c], temperature, softcap)
-                inside = ((targets[r] >= c.start) & (targets[r] < c.stop)).nonzero()[:, 0]
-                chosen[r][inside] = z[inside, targets[r][inside] - c.start]
+                inside, column = _place(targets[r], c)
+                chosen[r] += z.gather(1, column)[:, 0].where(inside, 0)
                 top = torch.maximum(m[r], z.amax(1))
                 shift = (m[r] - top).clamp(min=-1e30)   # -inf at first, when the sums are 0
                 p = z.sub_(top[:, None]).exp()
@@ -80,12 +84,12 @@ class LinearLogprob(torch.autograd.Function):
             for r in _rows(N, V):
                 z = _logits(hidden[r], weight[c], None if bias is None else bias[c], temperature, softcap)
                 bend = (z*(temperature/softcap)).square_().neg_().add_(1) if softcap else None   # derivative of the soft cap
-                inside = ((targets[r] >= c.start) & (targets[r] < c.stop)).nonzero()[:, 0]
+                inside, column = _place(targets[r], c)
                 u, share = z.sub_(m[r][:, None]), -1/s0[r][:, None]     # -p = share·eᵘ: no digits are lost where p is large
                 e, scale = u.exp(), grad_logp[r][:, None]*share
                 if grad_entropy is None: g = e.mul_(scale)
                 else: g = u.sub_((s1/s0)[r][:, None]).mul_(grad_entropy[r][:, None]*share).add_(scale).mul_(e)   # u - S₁/S₀ = log p + H
-                g[inside, targets[r][inside] - c.start] += grad_logp[r][inside]
+                g.scatter_add_(1, column, grad_logp[r].where(inside, 0)[:, None])
                 if temperature != 1: g.div_(temperature)
                 if softcap: g.mul_(bend)
                 db += g.sum(0)

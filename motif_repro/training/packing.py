@@ -66,7 +66,7 @@ def lay_out(
         positions[r, start:] = torch.arange(seq_len - start)
     return Batch(ids, positions, labels)
 
-# %% ../../nbs/training/packing.ipynb #d4cef528
+# %% ../../nbs/training/packing.ipynb #3c6136db
 class PackedBatches:
     "The packed batch of every step, computed from the seed and the step's number alone."
     def __init__(self,
@@ -76,8 +76,10 @@ class PackedBatches:
         rows_per_step:int,  # rows of a step, over all ranks
         pad_id:int,
         seed:int=0,
+        shuffle:bool=True,  # False: every epoch in the order given, for a curriculum
     ):
         self.examples, self.seq_len, self.rows_per_step, self.pad_id, self.seed = examples, seq_len, rows_per_step, pad_id, seed
+        self.shuffle = shuffle
         if not examples: raise UserError("there is nothing to train on: no examples; check the traces file")
         longest = max(len(e.ids) for e in examples)
         if longest > seq_len: raise UserError(f"seq_len={seq_len} is shorter than the longest example, {longest} tokens; raise seq_len")
@@ -85,7 +87,8 @@ class PackedBatches:
 
     def _lay_epoch(self):
         "Append the rows of the next epoch."
-        order = np.random.default_rng([self.seed, self._num_epochs]).permutation(len(self.examples))
+        order = np.arange(len(self.examples))
+        if self.shuffle: order = np.random.default_rng([self.seed, self._num_epochs]).permutation(order)
         self._rows += [[order[i] for i in row] for row in pack_best_fit([len(self.examples[i].ids) for i in order], self.seq_len)]
         self._num_epochs += 1
 

@@ -29,7 +29,7 @@ from ..model.loading import load_model, save_model
 from ..model.tokenizer import encode_conversation
 from .packing import IGNORE, Batch, Example, PackedBatches
 
-# %% ../../nbs/training/trainer.ipynb #30a953a8
+# %% ../../nbs/training/trainer.ipynb #12584c76
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
     "One training run: from a model and traces to a model."
@@ -49,6 +49,7 @@ class TrainJob:
     checkpoint_policy: str = 'none'  # activations: 'none' keeps all, 'full' keeps each layer's input and computes the rest again
     checkpoint_every: int = 50  # steps; a killed run loses at most so many
     seed: int = 0
+    shuffle: bool = True        # False: traces in the order of the file, which then is a schedule
     num_threads: int = 1        # of torch, in each process; 1 gives the same numbers on every machine
 
 # %% ../../nbs/training/trainer.ipynb #54c839db
@@ -59,7 +60,7 @@ def learning_rate(step:int, job:TrainJob)->float:
     done = (step - warmup)/max(1, job.steps - warmup)
     return job.learning_rate*(job.final_lr + (1 - job.final_lr)*0.5*(1 + math.cos(math.pi*done)))
 
-# %% ../../nbs/training/trainer.ipynb #63b31c5f
+# %% ../../nbs/training/trainer.ipynb #3c545bad
 class CompletionLoss(nn.Module):
     "A causal LM as a function from a packed batch to the sum of its losses; it is what the engine wraps."
     def __init__(self,
@@ -70,10 +71,12 @@ class CompletionLoss(nn.Module):
         self.model = model
         self.fused = head_is_linear(model) if fused is None else fused
     def forward(self, input_ids:Tensor, position_ids:Tensor, labels:Tensor)->Tensor:  # [R, T] each → []
-        learned, inputs = labels != IGNORE, dict(input_ids=input_ids, position_ids=position_ids, use_cache=False)
-        if not self.fused: return F.cross_entropy(self.model(**inputs).logits[learned].float(), labels[learned], reduction='sum')
+        inputs, targets = dict(input_ids=input_ids, position_ids=position_ids, use_cache=False), labels.flatten()
+        if not self.fused:
+            logits = self.model(**inputs).logits.flatten(0, 1)
+            return F.cross_entropy(logits[targets != IGNORE].float(), targets[targets != IGNORE], reduction='sum')
         head, hidden = self.model.get_output_embeddings(), self.model.base_model(**inputs).last_hidden_state
-        return -linear_logprob(hidden[learned], head.weight, labels[learned], bias=head.bias)[0].sum()
+        return -linear_logprob(hidden.flatten(0, 1), head.weight, targets, bias=head.bias, ignore_index=IGNORE)[0].sum()
 
 # %% ../../nbs/training/trainer.ipynb #cc05a3ee
 @torch.no_grad()
@@ -97,7 +100,7 @@ def set_checkpoint_policy(model:nn.Module, policy:str):
     elif model.supports_gradient_checkpointing: model.activation_checkpointing_enable(dict(use_reentrant=False))
     else: raise UserError(f"checkpoint_policy='full': {type(model).__name__} can't checkpoint its layers; set 'none'")
 
-# %% ../../nbs/training/trainer.ipynb #87fb2faf
+# %% ../../nbs/training/trainer.ipynb #44b6630c
 def import_deepspeed():
     "DeepSpeed without its probing and compiling of ops."
     os.environ.setdefault('DS_ACCELERATOR', 'cuda' if torch.cuda.is_available() else 'cpu')
@@ -122,7 +125,11 @@ def check_rows(rows_per_step:int, world:int):
     if rows_per_step % world:
         raise UserError(f"rows_per_step={rows_per_step} can't be spread over {world} processes; try {rows_per_step + -rows_per_step % world}")
 
-def make_engine(model:nn.Module, job:TrainJob):
+def make_engine(
+    model:nn.Module,
+    job:TrainJob,
+    wrapper:type=CompletionLoss,  # what the engine computes with the model
+):
     "A DeepSpeed engine around `model`, with torch's AdamW."
     world = dist.get_world_size()
     check_rows(job.rows_per_step, world)
@@ -132,7 +139,7 @@ def make_engine(model:nn.Module, job:TrainJob):
                   zero_optimization=dict(stage=job.zero_stage), bf16=dict(enabled=job.bf16), steps_per_print=job.steps + 1)
     set_checkpoint_policy(model, job.checkpoint_policy)
     optimizer = torch.optim.AdamW(model.parameters(), lr=job.learning_rate, betas=(0.9, 0.95), weight_decay=job.weight_decay)
-    engine, *_ = import_deepspeed().initialize(model=CompletionLoss(model), optimizer=optimizer, config=config, dist_init_required=False)
+    engine, *_ = import_deepspeed().initialize(model=wrapper(model), optimizer=optimizer, config=config, dist_init_required=False)
     return engine
 
 # %% ../../nbs/training/trainer.ipynb #34a153dc
@@ -196,7 +203,7 @@ class MetricsLog:
         for name, value in row.items(): self.board.add_scalar(name, value, row['step'])
         self.board.add_scalar('tokens_per_s', row['num_tokens']/seconds, row['step'])
 
-# %% ../../nbs/training/trainer.ipynb #089cc473
+# %% ../../nbs/training/trainer.ipynb #28d4559c
 def encode_traces(path:str|Path, tokenizer)->list[Example]:
     "The traces of a file as examples whose loss is on the completion."
     return [Example(*encode_conversation(trace.messages, tokenizer)) for trace in read_traces(path)]
@@ -212,7 +219,7 @@ def run_job(
     rank, is_main = dist.get_rank(), dist.get_rank() == 0
     model, tokenizer = load_model(job.model)
     batches = PackedBatches(encode_traces(job.traces, tokenizer), seq_len=job.seq_len, rows_per_step=job.rows_per_step,
-                            pad_id=tokenizer.pad_token_id, seed=job.seed)
+                            pad_id=tokenizer.pad_token_id, seed=job.seed, shuffle=job.shuffle)
     engine = make_engine(model.train(), job)
     first = load_checkpoint(engine, out/'checkpoints')
     metrics = keep_metrics(out/'metrics.jsonl', first) if is_main else []
