@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #2e17cb16
+# %% ../../nbs/pipeline/profiles.ipynb #ff15c43e
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -39,7 +39,10 @@ class TasksParams(StageParams):
     seed: int = Field(ge=0)
     min_terms: int = Field(ge=2)
     max_terms: int = Field(ge=2, le=12)
+    max_ops: int = Field(ge=1, le=8)
+    max_constraints: int = Field(ge=1, le=4)
     train_per_level: int = Field(ge=1)
+    train_programs: int = Field(ge=1)
     test_per_level: int = Field(ge=1)
     tasks_file: Annotated[str, AfterValidator(_existing)]
     files = ('tasks_file',)
@@ -53,6 +56,9 @@ class TracesParams(StageParams):
     seed: int = Field(ge=0)
     slip_rate: float = Field(ge=0, le=1)
     base_max_terms: int = Field(ge=2)
+    base_max_ops: int = Field(ge=1)
+    base_max_constraints: int = Field(ge=1)
+    direct_share: float = Field(ge=0, lt=1)
 
 class TrainParams(StageParams):
     "What the stages that train share."
@@ -72,7 +78,8 @@ class BaseParams(TrainParams):
     vocab_size: int = Field(ge=512)
 
 class SftParams(TrainParams):
-    teacher: Literal['stepwise', 'latex', 'verbose', 'coarse']
+    teacher: Literal['stepwise', 'latex', 'verbose', 'coarse', 'reordered', 'direct']
+    direct_share: float = Field(ge=0, lt=1)
     processes: int = Field(ge=1)
     zero_stage: Literal[0, 1, 2, 3]
 
@@ -81,7 +88,6 @@ class EvaluateParams(StageParams):
     num_samples: int = Field(ge=1)
     temperature: float = Field(ge=0)
     max_new_tokens: int = Field(ge=1)
-    base_max_terms: int = Field(ge=2)
 
 class ReportParams(StageParams): pass
 
