@@ -158,7 +158,7 @@ def serve(args):
         try: send(outbox, answer, iterators, 1 << 24)
         except Exception as error: send(outbox, ('refused', f'{type(error).__name__}: {error}'), iterators, 1 << 24)
 
-# %% ../../nbs/tasks/code.ipynb #ecd0c81f
+# %% ../../nbs/tasks/code.ipynb #0c61945e
 def run_tests(code, namespace, entry, has_check):
     "Run the compiled tests, their `check` and their unittest cases; whatever fails raises."
     exec(code, namespace)
@@ -249,7 +249,8 @@ def judge(args):
         entry = entry or newest
         namespace = {name: values[name] for name in names if name in values} | {name: proxy(name) for name in names if name in functions}
         used = len(set(values) & set(names))
-        if has_check and entry not in [*functions, newest]: end('wrong', f"the program has no function '{entry}'" if entry else 'the program defines no function')
+        if has_check and entry not in [*functions, newest]:
+            end('wrong', f"the program has no function '{entry}'" if entry else 'the program defines no function')
         if has_check: namespace.setdefault(entry, proxy(entry))
         if entry and 'candidate' in names: namespace.setdefault('candidate', proxy(entry))
         run_tests(code, namespace | dict(__name__='tests'), entry, has_check)
@@ -264,7 +265,7 @@ def judge(args):
     os.write(report, f'{word}\n{detail}'.encode(errors='replace')[:4000])
     os._exit(0)
 
-# %% ../../nbs/tasks/code.ipynb #ba8b1989
+# %% ../../nbs/tasks/code.ipynb #4b27a8fd
 PLAIN_TYPES = (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, range, type(iter([])), type(i for i in ()))
 PLAIN_ATTRIBUTES = {name for kind in PLAIN_TYPES for name in dir(kind)} | {'__name__'}
 
@@ -280,7 +281,8 @@ class Plan(NamedTuple):
 def _unbound(table:symtable.SymbolTable, bound:set[str])->Iterator[str]:
     "Names that a scope, or one within it, looks for outside of the tests."
     for symbol in table.get_symbols():
-        if symbol.is_referenced() and (symbol.is_global() or table.get_type() == 'module') and symbol.get_name() not in bound: yield symbol.get_name()
+        outside = symbol.is_global() or table.get_type() == 'module'
+        if outside and symbol.is_referenced() and symbol.get_name() not in bound: yield symbol.get_name()
     for child in table.get_children(): yield from _unbound(child, bound)
 
 def _from_program(node:ast.AST, names:set[str])->bool:
@@ -304,7 +306,8 @@ def _needs_objects(tree:ast.Module, names:set[str])->str:
                 value = node.iter if isinstance(node, (ast.For, ast.comprehension)) else node.value
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 if value is not None and _from_program(value, reach):
-                    reach |= {part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+                    parts = [part for target in targets for part in ast.walk(target)]
+                    reach |= {part.id for part in parts if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
     for node in nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, (ast.Call, ast.Name)) and _from_program(node.func, reach) and \
            not (isinstance(node.func, ast.Name) and node.func.id in called): return 'the tests call a function that the program returned'
@@ -332,7 +335,7 @@ def read_tests(
     own = [name for name in unbound if not hasattr(builtins, name) or name == entry_point]
     called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
     has_check = 'check' in bound
-    if not own and not entry_point and not has_check: own = [name for name in unbound if name in called]   # MBPP tests a function called sum
+    if not (own or entry_point or has_check): own = [name for name in unbound if name in called]   # MBPP tests a function called sum
     why = _needs_objects(tree, set(own))
     imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
     modules = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names} | \
@@ -341,7 +344,7 @@ def read_tests(
     guarded = compile(ast.fix_missing_locations(_OwnComparisons().visit(tree)), '<tests>', 'exec', dont_inherit=True, optimize=0)
     return Plan(tuple(own), has_check, why, tuple(sorted(modules)), code, guarded)
 
-# %% ../../nbs/tasks/code.ipynb #4013ed04
+# %% ../../nbs/tasks/code.ipynb #b31a7d5b
 def plain_copy(value):
     "What would arrive of a value in another process: `[copy]`, or [] where it can't cross."
     out, iterators = [], []
@@ -358,7 +361,8 @@ def compare(kinds, *values):
     for kind, a, b, plain_a, plain_b in zip(kinds.split(), values, values[1:], copies, copies[1:]):
         if plain_a and plain_b and kind[:2] != 'Is': said = holds[kind](plain_a[0], plain_b[0])
         elif kind in ('Eq', 'NotEq') and bool(plain_a) != bool(plain_b) or kind in ('In', 'NotIn') and plain_b: said = kind[:3] == 'Not'
-        elif kind in ('Lt', 'LtE', 'Gt', 'GtE') and bool(plain_a) != bool(plain_b): raise TypeError('a plain value has no order with anything else')
+        elif kind in ('Lt', 'LtE', 'Gt', 'GtE') and bool(plain_a) != bool(plain_b):
+            raise TypeError('a plain value has no order with anything else')
         else: said = holds[kind](a, b)
         if not said: return said
     return said
@@ -404,7 +408,8 @@ def together(args):
     _signal.signal = lambda *_: None    # a handler is handed a frame
     watch()
     try: list(map(attempt, steps(args.pop().encode())))   # in no variable: the secret is out of reach of whoever walks frames
-    except BaseException as error: write(report, f'wrong\n{shorten(type(error).__name__ + ": " + str(error), 300)}'.encode(errors='replace'))
+    except BaseException as error:
+        write(report, f'wrong\n{shorten(type(error).__name__ + ": " + str(error), 300)}'.encode(errors='replace'))
     os._exit(0)
 
 # %% ../../nbs/tasks/code.ipynb #f995d707
@@ -436,7 +441,7 @@ def extract_program(
     blocks = FENCE.findall(answer)
     return blocks[-1][1].strip('\n') if blocks else answer.strip()
 
-# %% ../../nbs/tasks/code.ipynb #1f55b426
+# %% ../../nbs/tasks/code.ipynb #49e20395
 TALK = (encode, decode, send, receive, describe, shorten)
 OUT_OF_TIME = (128 + 9, 128 + 24)   # SIGKILL, SIGXCPU: how the kernel's limit of processor time ends a process
 
@@ -444,7 +449,8 @@ def _ended(box:Box)->Verdict:
     "The verdict on a program that ended before its tests did."
     code = box.exit_code(time.monotonic() + 0.5)
     if code is None: return Verdict('wrong', 'the program stopped answering')
-    return Verdict('timeout', 'too much processor time') if code in OUT_OF_TIME else Verdict('wrong', f'the program ended before its tests did (exit code {code})')
+    if code in OUT_OF_TIME: return Verdict('timeout', 'too much processor time')
+    return Verdict('wrong', f'the program ended before its tests did (exit code {code})')
 
 def _judge_died(box:Box)->Verdict:
     "The verdict where the tests' process ended without one."
@@ -481,7 +487,8 @@ def _judge_together(program:str, plan:Plan, entry:str, limits:Limits, sandbox:st
     "Program and tests in one sandbox; 'correct' is believed only with the secret word."
     secret, deadline = secrets.token_hex(16), time.monotonic() + limits.wall_s
     with start([encode, decode, plain_copy, compare, watch, describe, shorten, load, public, run_tests, together],
-               [program, plan.guarded, [*plan.names], entry, plan.has_check, [*plan.modules], secret], limits=limits, sandbox=sandbox) as box:
+               [program, plan.guarded, [*plan.names], entry, plan.has_check, [*plan.modules], secret],
+               limits=limits, sandbox=sandbox) as box:
         text, why = _told(box, deadline)
         if why: return Verdict('timeout', f'no end after {limits.wall_s:g} s')
         word, _, detail = text.partition('\n')
@@ -521,8 +528,10 @@ def _judge_calls(program:str, tests:str, entry:str, limits:Limits, sandbox:str)-
         said = _judge_together(program, plan, entry, limits, sandbox)
     if not isinstance(said, Verdict):
         word, detail = said
-        said = Verdict('verifier_error', f'tests: {detail}') if word == 'broken' else Verdict(word if word == 'correct' else 'wrong', detail)
-    return replace(said, reduced_assurance=True, detail=f"{said.detail}{' · ' if said.detail else ''}one process: {why}") if shared else said
+        if word == 'broken': said = Verdict('verifier_error', f'tests: {detail}')
+        else: said = Verdict('correct' if word == 'correct' else 'wrong', detail)
+    if not shared: return said
+    return replace(said, reduced_assurance=True, detail=' · '.join(filter(None, (said.detail, f'one process: {why}'))))
 
 def verify_code(
     task:Task,                   # metadata: 'tests' and, for `check(candidate)`, 'entry_point'

@@ -172,7 +172,7 @@ def ended(
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(max(0, deadline - time.monotonic())*1000))
 
-# %% ../../nbs/tasks/sandbox.ipynb #e9be0ecc
+# %% ../../nbs/tasks/sandbox.ipynb #1ffab3da
 def _memory_file(name:str, content:bytes=b'')->int:
     "A file without a name, at its beginning."
     fd = os.memfd_create(name)
@@ -196,7 +196,8 @@ def start(
     codes   = [function.__code__ for function in (confine, *functions)]
     payload = _memory_file('payload', marshal.dumps((codes, _kernel_limits(limits), [told, *args])))
     errors, rules, given = _memory_file('errors'), _memory_file('rules', syscall_filter(platform.machine())), _memory_file('stdin', stdin)
-    command = [*bubblewrap_command(shutil.which('bwrap') or 'bwrap'), '--seccomp', str(rules), '--info-fd', str(known)] if sandbox == 'bubblewrap' else []
+    command = [*bubblewrap_command(shutil.which('bwrap') or 'bwrap'), '--seccomp', str(rules), '--info-fd', str(known)]
+    if sandbox == 'none': command = []
     try:
         process = subprocess.Popen([*command, PYTHON, *PYTHON_FLAGS, '-c', BOOT, str(payload)], stdin=given, stderr=errors,
                                    stdout=subprocess.PIPE if read_stdout else subprocess.DEVNULL, bufsize=0, env=ENVIRONMENT, cwd='/',
@@ -234,7 +235,7 @@ def read_all(
         if unfinished and not why and time.monotonic() > deadline: why = 'time'
     return {fd: bytes(text) for fd, text in texts.items()}, why
 
-# %% ../../nbs/tasks/sandbox.ipynb #cd44d35c
+# %% ../../nbs/tasks/sandbox.ipynb #1e36f9b8
 def scout(args):
     "Runs inside: names everything that should not be possible there, then 'done'; a scout that fails has not looked."
     import os, socket
@@ -277,8 +278,9 @@ def sandbox_problem()->str:  # '' where bubblewrap works here
 @cache
 def _tried(bwrap:str|None)->str:
     "What `sandbox_problem` says of this bubblewrap."
-    if sys.platform != 'linux': return f"bubblewrap needs Linux, this is {sys.platform}; run in a virtual machine or container, {MENDS['none']}"
-    if platform.machine() not in MACHINES: return f"no filter of system calls for {platform.machine()}, only for {', '.join(MACHINES)}; {MENDS['none']}"
+    machine = platform.machine()
+    if sys.platform != 'linux': return f"bubblewrap needs Linux, this is {sys.platform}; take a virtual machine, {MENDS['none']}"
+    if machine not in MACHINES: return f"no filter of system calls for {machine}, only for {', '.join(MACHINES)}; {MENDS['none']}"
     if not bwrap: return f"bubblewrap (bwrap) is not installed or not on PATH; {MENDS['install']}, {MENDS['none']}"
     found, failure = send_scout('bubblewrap')
     if failure: return f"bubblewrap does not start here ({failure}); {MENDS['allow']}, {MENDS['none']}"
