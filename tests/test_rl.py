@@ -78,7 +78,7 @@ def test_kill_9_in_the_middle_ends_in_the_same_numbers(job, whole):
     code = ('import json, sys; from motif_repro.rl.trainer import RLJob, run_rl; from test_rl import judge_all; '
             'run_rl(RLJob(**json.loads(sys.argv[1])), verify_all=judge_all)')
     process = subprocess.Popen([sys.executable, '-c', code, json.dumps(asdict(killed))], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               env=os.environ | dict(PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), *sys.path])))
+                               cwd=out, env=os.environ | dict(PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), *sys.path])))
     deadline = time.time() + 90
     while time.time() < deadline and process.poll() is None:
         if (out/'metrics.jsonl').is_file() and (out/'metrics.jsonl').read_bytes().count(b'\n') >= 5: break
