@@ -80,7 +80,8 @@ B ¦ (B) ┊ \text{B} ┊ \textbf{(B)} ┊ B. 12 ┊ (B) 12 ┊ b ┊ (b) ┊ B:
 \text{(C)} ¦ C ┊ (C) ┊ \text{C} ¦ (D) ┊ c+1 ┊ (A) (C)
 ratios and bases
 3:4 ¦ 3 : 4 ┊ 3:4 ¦ 4:3 ┊ 3:5 ┊ 34 ┊ 7 ┊ 3,4 ┊ (3,4)
-101_2 ¦ 101_{2} ┊ 101 ¦ 101_3 ┊ 5 ┊ 110_2 ┊ 101_{10} ┊ 1012
+101_2 ¦ 101_{2} ┊ 101 ┊ 101_2 ¦ 101_3 ┊ 5 ┊ 110_2 ┊ 101_{10} ┊ 1012
+101 ¦ 101 ¦ 101_2 ┊ 101_3
 right answers nobody can read
 \text{see figure}\over ¦ \text{see figure}\over ¦ figure ┊ \frac{1}{2} ┊ 0
 x \mapsto x^2 ¦ x \mapsto x^2 ¦ x^2 ┊ x
@@ -131,6 +132,17 @@ def test_junk_earns_nothing():
     junk = [*JUNK, 'Answer', 'x', 'null', 'nan', 'inf', '∞', '{}', '()', '[,]', '=', 'x=', '\\', '$', '$$', '\\frac', '%', '!', '0/0', '\x00', '\ud800', '😀', '<', 'i', 'e']
     paid = [(gold, text) for gold in golds for text in junk if check_answer(text, gold).reward not in (0,) and text != gold]
     assert set(paid) <= {(r'\infty', 'inf'), (r'\infty', '∞'), (r'\emptyset', '{}')}, paid
+
+
+HEDGES = ['not {}', 'no {}', '{} not', 'to {}', 'a {}', 'xyz {}', 'n{}', '{}n', 'x{}', '{}no', '(not {})', '(x){}', r'x\cdot {}', '{}x', r'\theta {}', r'{}\cdot\text{{no}}',
+          r'\not {}', '≠{}', '!{}', '¬{}', '{} {}', '{},', ',{}', '{}:', '@{}', '{}?', '{}+', '{} or 13', '13 or {}', '{} and 13', '{} million', 'I say {}', '{} if x', '{}=13', '13={}',
+          'x={}=13', r'{} \ne 13', '<{}', '>{}', '{}<x', r'\text{{not }}{}', r'{}\text{{ or 7}}', '{};13', '({},{})', '[{}]', '{}_3', '{{}}{}13', '{}...13', '{} - 13', '13/{}']
+
+@pytest.mark.parametrize('gold', ['0', '1', '5', '-3', '42', '0.5', r'\frac{1}{2}'])
+def test_a_right_number_in_wrong_company(gold):
+    "Zero most of all: whatever stands beside it is a product, and equal to it."
+    assert not [given for hedge in HEDGES if check_answer(given := hedge.format(gold, gold), gold).reward]
+
 
 
 BOMBS = [r'9^{9^{9^9}}', r'(10^9)!', '10^{10^{10}}', '9**9**9**9', r'\frac{1}{9^{9^{9}}}', '1e999999999', '9'*900, '9'*5000, '1' + '0'*10**6, '7' + '!'*200, '2^{2^{2^{2^{2^{2}}}}}',

@@ -85,8 +85,8 @@ def test_all_must_hold_and_the_thought_does_not_count():
     ([dict(type='required_words', words=['cat'], relation='at most'), dict(type='forbidden_words', words=['cat'])], 0), ([dict(type='uppercase'), dict(type='lowercase')], 1)])
 def test_contradictions(rows, num): assert len(contradictions(parse_constraints(rows))) == num
 
-FLOODS = ['a'*10**6, 'a '*500_000, '.'*10**6 + 'a', ', '*500_000, '*a'*500_000, '* ' + ' '*10**6, '<<' + 'a'*10**6, '<<'*500_000, '['*10**6, '[a'*500_000, '{"a":'*200_000, '9'*10**6, '\n'*10**6 + 'a',
-          "a'"*500_000, 'a-'*500_000, 'red  sun '*100_000, ' '*10**6 + 'a', '```json\n'*100_000, '"' + '\\'*10**6, '\x00'*10**6, 'cat'*300_000, 'cat' + ' '*10**6 + 'ca']
+FLOODS = ['a'*10**5, 'a '*50_000, '.'*10**5 + 'a', ', '*50_000, '*a'*50_000, '* ' + ' '*10**5, '<<' + 'a'*10**5, '<<'*50_000, '['*10**5, '[a'*50_000, '{"a":'*20_000, '9'*10**5, '\n'*10**5 + 'a',
+          "a'"*50_000, 'a-'*50_000, 'red  sun '*10_000, ' '*10**5 + 'a', '```json\n'*10_000, '"' + '\\'*10**5, '\x00'*10**5, 'cat'*30_000, 'cat' + ' '*10**5 + 'ca']
 
 def test_floods_cost_their_length():
     constraints = parse_constraints([dict(type=kind, **parameters) for kind, parameters, *_ in CASES] + [dict(type='required_words', words=['cat dog', 'red sun moon'])])
@@ -96,4 +96,4 @@ def test_floods_cost_their_length():
             start = time.process_time()
             constraint.holds(flood)
             slowest[str(constraint), flood[:10]] = time.process_time() - start
-    assert max(slowest.values()) < 2, max(slowest, key=slowest.get)
+    assert max(slowest.values()) < 1, max(slowest, key=slowest.get)

@@ -5,13 +5,13 @@ r"""Is `\frac{1}{2}` the same as `0.5`? A verifier of mathematical answers: rule
 # %% auto #0
 __all__ = ['BOX', 'STATED', 'SIGNS', 'FRACTIONS', 'TABLE', 'FUNCTIONS', 'REWRITES', 'INTEGER', 'NUMBER', 'FRACTION',
            'MAX_EXPONENT', 'UNITS', 'NO_UNIT', 'VALUE', 'WORDS', 'UNIT', 'OPEN', 'CLOSE', 'SEPARATOR', 'NAME',
-           'FLIPPED', 'MAX_CHARS', 'MAX_PARTS', 'MAX_DEPTH', 'MACROS', 'MAX_ASKED', 'after_thought', 'boxed',
-           'final_answer', 'normalised', 'parse_number', 'tolerance', 'numbers_equal', 'parse_unit', 'split_unit',
-           'Node', 'split_top', 'enclosed', 'is_words', 'take_apart', 'TookTooLong', 'chosen', 'Judge', 'as_interval',
-           'as_union', 'check_answer']
+           'FLIPPED', 'MAX_CHARS', 'MAX_PARTS', 'MAX_DEPTH', 'GREEK', 'BINDERS', 'MACROS', 'MAX_ASKED', 'after_thought',
+           'boxed', 'final_answer', 'normalised', 'parse_number', 'tolerance', 'numbers_equal', 'parse_unit',
+           'split_unit', 'Node', 'split_top', 'enclosed', 'is_words', 'take_apart', 'TookTooLong', 'chosen', 'macros',
+           'variables', 'Judge', 'as_interval', 'as_union', 'check_answer']
 
-# %% ../../nbs/tasks/answers.ipynb #26401c53
-import re, unicodedata
+# %% ../../nbs/tasks/answers.ipynb #23ee3c5c
+import re, string, unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -46,18 +46,22 @@ def final_answer(response:str)->str:  # '' where there is none
     line = (STATED.findall(text) or text.splitlines())[-1]
     return line.strip(' \t*').removesuffix('.').strip(' \t*')
 
-# %% ../../nbs/tasks/answers.ipynb #a1cc9fc7
-SIGNS = dict(zip('−–—×·⋅∗÷≤≥≠∞∪∩∈∅π°√±∓θαβ⁄′ℝ', ['-', '-', '-', r'\times ', r'\cdot ', r'\cdot ', r'\cdot ', r'\div ', r'\le ', r'\ge ', r'\ne ', r'\infty ',
-             r'\cup ', r'\cap ', r'\in ', r'\emptyset ', r'\pi ', r'^{\circ}', r'\sqrt ', r'\pm ', r'\mp ', r'\theta ', r'\alpha ', r'\beta ', '/', "'", r'\mathbb{R}']))
+# %% ../../nbs/tasks/answers.ipynb #b3571d5a
+SIGNS = {'×': r'\times ', '÷': r'\div ', '≤': r'\le ', '≥': r'\ge ', '≠': r'\ne ', '∞': r'\infty ', '∪': r'\cup ', '∩': r'\cap ',
+         '∈': r'\in ', '∅': r'\emptyset ', 'π': r'\pi ', '°': r'^{\circ}', '√': r'\sqrt ', '±': r'\pm ', '∓': r'\mp ',
+         'θ': r'\theta ', 'α': r'\alpha ', 'β': r'\beta ', 'ℝ': r'\mathbb{R}', '⁄': '/', '′': "'", **dict.fromkeys('−–—', '-'), **dict.fromkeys('·⋅∗', r'\cdot ')}
 FRACTIONS = {c: unicodedata.normalize('NFKC', c).split('⁄') for c in '½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞'}
-TABLE = str.maketrans(SIGNS | {c: rf'\frac{{{a}}}{{{b}}}' for c, (a, b) in FRACTIONS.items()} | {c: f'^{{{i}}}' for i, c in enumerate('⁰¹²³⁴⁵⁶⁷⁸⁹')})
+TABLE = str.maketrans(SIGNS | {c: rf'\frac{{{a}}}{{{b}}}' for c, (a, b) in FRACTIONS.items()}
+                      | {c: f'^{{{i}}}' for i, c in enumerate('⁰¹²³⁴⁵⁶⁷⁸⁹')})
 FUNCTIONS = 'arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|pi|infty|cup|theta'
 REWRITES = [(re.compile(pattern), new) for pattern, new in [
     (r'(?<!\\)\\(?:left|right|[bB]ig+[lr]?|displaystyle|textstyle|limits|,|!|;|:|>|quad|qquad|thinspace)(?![a-zA-Z])', ' '),
     (r'(?<!\\)\\ |~', ' '), (r'(?<!\\)\\[()\[\]]|(?<!\\)\$', ' '),
-    (r'\{,\}', ','), (r'\\[dtc]frac', r'\\frac'), (r'\\(?:mathrm|textbf|textit|textrm|textnormal|mbox|hbox|mathbf|mathit|operatorname)\s*\{', r'\\text{'),
+    (r'\{,\}', ','), (r'\\[dtc]frac', r'\\frac'),
+    (r'\\(?:mathrm|textbf|textit|textrm|textnormal|mbox|hbox|mathbf|mathit|operatorname)\s*\{', r'\\text{'),
     (r'\\(?:leq|leqslant)(?![a-z])|<=', r'\\le '), (r'\\(?:geq|geqslant)(?![a-z])|>=', r'\\ge '), (r'\\neq(?![a-z])|!=', r'\\ne '),
-    (r'(?<!\\)\blt\b|\\lt(?![a-z])', '<'), (r'\\gt(?![a-z])', '>'), (r'\\varnothing', r'\\emptyset '), (r'\\(?:approx|equiv)(?![a-z])', '='),
+    (r'(?<!\\)\blt\b|\\lt(?![a-z])', '<'), (r'\\gt(?![a-z])', '>'), (r'\\varnothing', r'\\emptyset '),
+    (r'\\(?:approx|equiv)(?![a-z])', '='),
     (r'(?<!\\)%|\\text\{\s*percent\s*\}|\bpercent\b', r'\\%'), (r'\^\s*\{?\s*\\circ\s*\}?|\\degree|\\deg(?![a-z])', r'^{\\circ}'),
     (r'(?i)(?<![\\a-z])(?:infinity|inf)(?![a-z])', r'\\infty '), (rf'(?<![\\a-zA-Z])({FUNCTIONS})(?![a-zA-Z])', r'\\\1 '),
     (r'\\sqrt\s*\(([^()]*)\)', r'\\sqrt{\1}'), (r'\*\*', '^'), (r'\*', r'\\cdot '),
@@ -72,9 +76,10 @@ def normalised(text:str)->str:
     for pattern, new in REWRITES: text = pattern.sub(new, text)
     return text.strip().removesuffix('.').strip()
 
-# %% ../../nbs/tasks/answers.ipynb #61dd1101
+# %% ../../nbs/tasks/answers.ipynb #a8e4b12c
 INTEGER = r'(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)'
-NUMBER = re.compile(rf'([-+]?)({INTEGER})?(?:\.(\d*))?(?:\\(?:overline|bar|dot)\{{?(\d+)\}}?)?(?:(?:\\times|\\cdot) ?10\^\{{(-?\d+)\}}|[eE]([-+]?\d+))?')
+NUMBER = re.compile(rf'([-+]?)({INTEGER})?(?:\.(\d*))?(?:\\(?:overline|bar|dot)\{{?(\d+)\}}?)?'
+                    r'(?:(?:\\times|\\cdot) ?10\^\{(-?\d+)\}|[eE]([-+]?\d+))?')
 FRACTION = re.compile(r'([-+]?)(\d+ ?(?=\\frac)|\d+ (?=\d+/))?(?:\\frac\{([-+]?\d+)\}\{(-?\d+)\}|(\d+)/(\d+))')
 MAX_EXPONENT = 1000
 
@@ -112,25 +117,28 @@ def numbers_equal(a:tuple[Fraction,int|None], b:tuple[Fraction,int|None])->bool:
     while exact % 5 == 0: exact //= 5
     return exact > 1 and abs(a[0] - b[0]) <= tolerance(a, b)
 
-# %% ../../nbs/tasks/answers.ipynb #2b04c50e
+# %% ../../nbs/tasks/answers.ipynb #f442e8f9
 _UNITS = """mm millimeter millimetre = 1/1000 m;  cm centimeter centimetre = 1/100 m;  m meter metre = 1 m;  km kilometer kilometre = 1000 m
 in inch inches = 127/5000 m;  ft foot feet = 381/1250 m;  yd yard = 1143/1250 m;  mi mile = 201168/125 m
-mg milligram = 1/1000 g;  g gram = 1 g;  kg kilogram = 1000 g;  s sec second = 1 s;  min minute = 60 s;  h hr hour = 3600 s;  day = 86400 s;  week = 604800 s
+mg milligram = 1/1000 g;  g gram = 1 g;  kg kilogram = 1000 g
+s sec second = 1 s;  min minute = 60 s;  h hr hour = 3600 s;  day = 86400 s;  week = 604800 s
 ml milliliter millilitre = 1/1000 l;  l L liter litre = 1 l;  cent = 1/100 $;  dollar usd USD $ = 1 $;  ^{\\circ} degree = 1 degree"""
 UNITS = {word: (Fraction(factor), base) for line in re.split(r'[;\n]', _UNITS) for words, right in [line.split(' = ')]
          for factor, base in [right.split()] for name in words.split() for word in {name, name + 's' if len(name) > 2 else name}}
-NO_UNIT = set("""and or not no nor but if then than less more most least about around approximately nearly over under between to plus minus times divided
-by choose hundred thousand million billion trillion dozen half halves third thirds quarter quarters fourth fourths fifth fifths tenth tenths hundredth
-hundredths squared cubed factorial root is are was equals maybe perhaps either""".split())
+NO_UNIT = set("""and or not no nor but if then than less more most least about around approximately nearly over under between to plus minus
+times divided by choose hundred thousand million billion trillion dozen half halves third thirds quarter quarters fourth fourths fifth fifths
+tenth tenths hundredth hundredths squared cubed factorial root is are was equals maybe perhaps either""".split())
 VALUE, WORDS = r'(?P<value>.*[\d)}\]])', r"[A-Za-z][A-Za-z.']*(?:[ -][A-Za-z][A-Za-z.']*){0,3}"
-UNIT = re.compile(rf'{VALUE}\s*(?P<unit>(?:\\text\{{[^{{}}]*\}}|\^\{{\\circ\}}|(?<= ){WORDS}(?:/[A-Za-z]+)?|(?:[a-z]{{2,10}}))(?:\^\{{[23]\}}|/\\text\{{[^{{}}]*\}}|[CF])?)')
+UNIT = re.compile(rf'{VALUE}\s*(?P<unit>(?:\\text\{{[^{{}}]*\}}|\^\{{\\circ\}}|(?<= ){WORDS}(?:/[A-Za-z]+)?|(?:[a-z]{{2,10}}))'
+                  r'(?:\^\{[23]\}|/\\text\{[^{}]*\}|[CF])?)')
 
 def parse_unit(
     text:str,                     # e.g. 'square meters', 'km/h', '\\text{cm}^{2}'
 )->tuple[Fraction,str]|None:      # how many base units it is, their product in words; None: no unit
     "A unit in a comparable form; an unknown noun is a unit of its own."
     text = re.sub(r'\\text\{([^{}]*)\}', r' \1 ', text).replace('^{\\circ}', ' ^{\\circ} ').strip()
-    words = re.sub(r'\b(square|sq|cubic|cu)\b\.? +(\S+)', lambda m: f"{m[2]}^{'2' if m[1][0] == 's' else '3'}", text).replace('{2}', '2').replace('{3}', '3')
+    words = re.sub(r'\b(square|sq|cubic|cu)\b\.? +(\S+)', lambda m: f"{m[2]}^{'2' if m[1][0] == 's' else '3'}", text)
+    words = words.replace('{2}', '2').replace('{3}', '3')
     words = re.sub(r' +\^(?=[23])', '^', words)
     if not words or NO_UNIT & set(words.lower().split()): return None
     factor, names = Fraction(1), []
@@ -147,14 +155,14 @@ def split_unit(
     text:str,                          # normalised
 )->tuple[str,tuple[Fraction,str]|None]:# the value's text, its unit
     "A value and its unit, where it has one."
-    if text.startswith('\\$') or text.startswith(('€', '£')): return text.lstrip('\\$€£').strip(), (Fraction(1), '$' if text[0] == '\\' else text[0])
+    if text.startswith(('\\$', '€', '£')): return text.lstrip('\\$€£').strip(), (Fraction(1), text.removeprefix('\\')[0])
     if text.endswith('\\%'): return text[:-2].strip(), (Fraction(1, 100), '%')
     m = UNIT.fullmatch(text)
     unit = m and parse_unit(m['unit'])
     if not unit or re.fullmatch(r'[a-z]+', m['unit']) and text[m.start('unit') - 1] != ' ' and m['unit'] not in UNITS: return text, None
     return m['value'].strip(), unit
 
-# %% ../../nbs/tasks/answers.ipynb #bb83a10a
+# %% ../../nbs/tasks/answers.ipynb #75a4b0a8
 @dataclass(frozen=True)
 class Node:
     "An answer taken apart by one level."
@@ -165,8 +173,10 @@ class Node:
 
 OPEN, CLOSE = r'\\\{|\\langle|\\lfloor|\\lceil|\\begin\{\w+\}|[(\[{]', r'\\\}|\\rangle|\\rfloor|\\rceil|\\end\{\w+\}|[)\]}]'
 SEPARATOR = r'[,;]\s*(?:\\text\{\s*(?:and|or)\s*\}|(?:and|or)\b)?|\\text\{\s*,?\s*(?:and|or)\s*\}|\b(?:and|or)\b'
-NAME = re.compile(r"""(?:[A-Za-z]|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|angle\s?[A-Z]{1,3}|triangle\s?[A-Z]{3}))(?:'|_\{?\w+\}?)?
-    |[a-zA-Z]?'?\([^()\d]*\)|[a-zA-Z]'?\([^()]*\)|\\(?:overline|vec)\{\w+\}|\|\w+\||\\text\{[^{}]*\}(?:_\{?\w+\}?)?|[A-Za-z ]{1,40}|\\(?:sin|cos|tan|det)\s?\\?\w+""", re.VERBOSE)
+NAME = re.compile(r"""(?:[A-Za-z]|\\(?:alpha|beta|gamma|delta|theta|lambda|mu|phi|omega))(?:'|_\{?\w+\}?)?  # x, x', x_1, \theta
+    |[a-zA-Z]?'?\([^()\d]*\)|[a-zA-Z]'?\([^()]*\)                                                             # (x, y), f(x), P(A)
+    |\\angle\s?[A-Z]{1,3}|\\triangle\s?[A-Z]{3}|\\(?:overline|vec)\{\w+\}|\|\w+\||\\(?:sin|cos|tan|det)\s?\\?\w+
+    |\\text\{[^{}]*\}(?:_\{?\w+\}?)?|[A-Za-z ]{1,40}                               # words: area = 5""", re.VERBOSE)
 FLIPPED = {'<': '>', '>': '<', r'\le': r'\ge', r'\ge': r'\le', r'\ne': r'\ne'}
 MAX_CHARS, MAX_PARTS, MAX_DEPTH = 1000, 60, 12
 
@@ -196,21 +206,26 @@ def enclosed(text:str)->tuple[str,str,str]|None:  # opening bracket, content, cl
 def is_words(text:str)->bool:
     "Whether `text` is language, not a formula."
     bare = re.sub(r'\\text\{([^{}]*)\}', r' \1 ', text)
-    return bool('\\text' in text or re.fullmatch(r"[A-Za-z' .-]{2,}", bare) or re.search(r"[A-Za-z]{4,}|[A-Za-z]{2,} +[A-Za-z]{2,}", re.sub(r'\\[A-Za-z]+', '', bare)))
+    without_macros = re.sub(r'\\[A-Za-z]+', '', bare)
+    long_words = re.search('[A-Za-z]{4,}|[A-Za-z]{2,} +[A-Za-z]{2,}', without_macros)
+    return bool('\\text' in text or re.fullmatch(r"[A-Za-z' .-]{2,}", bare) or long_words)
 
 def take_apart(text:str)->Node:
     "The outermost structure of a normalised answer; 'value' or 'words' where there is none."
     if len(text) > MAX_CHARS or re.match(r'[({[]{12}', text): return Node('words', text)
     if parse_number(text): return Node('value', text)
     parts, marks = split_top(text, SEPARATOR)
-    if len(parts) > 1 and not re.fullmatch(r'\\text\{[^{}]*\}', text): return Node('list' if all(parts) else 'words', text, tuple(parts), tuple(marks))
+    if len(parts) > 1 and not re.fullmatch(r'\\text\{[^{}]*\}', text):
+        return Node('list' if all(parts) else 'words', text, tuple(parts), tuple(marks))
     if r'\pm' in text or r'\mp' in text:
         both = [text.replace(r'\pm', a).replace(r'\mp', b) for a, b in ('+-', '-+')]
         return Node('list', text, tuple(normalised(re.sub(r'(^|[=(,{])\+', r'\1', t)) for t in both), ('or',))
     parts, marks = split_top(text, r'\\in(?![a-z])')
     if len(parts) == 2 and NAME.fullmatch(parts[0]): return take_apart(parts[1])
     parts, marks = split_top(text, r'\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|[=<>]')
-    if len(parts) > 1: return Node('words' if not all(parts) else 'equation' if set(marks) == {'='} else 'inequality', text, tuple(parts), tuple(marks))
+    if len(parts) > 1:
+        kind = 'words' if not all(parts) else 'equation' if set(marks) == {'='} else 'inequality'
+        return Node(kind, text, tuple(parts), tuple(marks))
     parts, _ = split_top(text, r'\\cup(?![a-z])')
     if len(parts) > 1: return Node('union', text, tuple(parts))
     if m := re.fullmatch(r'\\begin\{([pbB]?matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}', text):
@@ -224,17 +239,19 @@ def take_apart(text:str)->Node:
             if len(parts) == 2 and NAME.fullmatch(split_top(parts[0], r'\\in(?![a-z])')[0][0]): return take_apart(parts[1])
             return Node('set', text, tuple(split_top(content, '[,;]')[0]))
         if opening in ('(', '[', r'\langle') and closing in (')', ']', r'\rangle'):
-            return Node('tuple', text, tuple(split_top(content, '[,;]')[0]), (opening.replace(r'\langle', '('), closing.replace(r'\rangle', ')')))
+            brackets = opening.replace(r'\langle', '('), closing.replace(r'\rangle', ')')
+            return Node('tuple', text, tuple(split_top(content, '[,;]')[0]), brackets)
     parts, _ = split_top(text, ':')
     if len(parts) > 1: return Node('ratio' if all(parts) else 'words', text, tuple(parts))
     return Node('words' if is_words(split_unit(text)[0]) else 'value', text)
 
-# %% ../../nbs/tasks/answers.ipynb #88ed1366
+# %% ../../nbs/tasks/answers.ipynb #779d59fd
 class TookTooLong(Exception): "The given answer can't be compared in time."
 
-MACROS = set(r"""frac sqrt pi cdot times div sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp infty binom lfloor rfloor lceil rceil
-alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi psi omega Delta Omega Gamma sum prod int lim to circ mathbb overline bmod mod min max gcd
-lcm cdots""".split())
+GREEK = set('alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi psi omega Delta Omega Gamma'.split())
+BINDERS = {'sum', 'prod', 'int', 'lim'}   # what brings variables of its own
+MACROS = GREEK | BINDERS | set("""frac sqrt pi cdot times div sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log exp infty binom
+lfloor rfloor lceil rceil to circ mathbb overline bmod mod min max gcd lcm cdots""".split())
 MAX_ASKED = 100  # questions to the algebra per answer
 
 def _key(text:str)->str: return re.sub(r'\\text\{([^{}]*)\}|\s', lambda m: re.sub(r'\s', '', m[1] or ''), text).strip('."\'').casefold()
@@ -245,15 +262,23 @@ def chosen(gold:str, given:str)->bool:
     letter = re.fullmatch(r'\(?([A-J])\)?', gold)
     return bool(letter and re.fullmatch(rf'(?i:\(?{letter[1]}\)?)(?:(?:(?<=\))|[.:)])(?!.*\b[A-J]\b).*)?', given))
 
+def macros(text:str)->set[str]: return set(re.findall(r'\\([a-zA-Z]+)', text))
+
+def variables(text:str)->set[str]:
+    "Letters of a formula, Latin and Greek, but for the constants e and i."
+    return set(re.sub(r'\\[a-zA-Z]+', '', text)) & set(string.ascii_letters) - {'e', 'i'} | macros(text) & GREEK
+
 class Judge:
     "One comparison of a right answer with a given one."
     def __init__(self, limit_s:float=LIMIT_S): self.limit_s, self.asked = limit_s, 0
 
     def ask(self, gold:str, given:str, tolerance:float=0, up_to:str='')->bool:
         "The algebra's word on two formulas."
-        if any(len(t) > 400 or set(re.findall(r'\\([a-zA-Z]+)', t)) - MACROS for t in (gold, given)): return False
+        if any(len(t) > 400 or macros(t) - MACROS for t in (gold, given)): return False
+        if not up_to and not macros(given) & BINDERS and variables(given) - variables(gold): return False
         self.asked += 1
-        verdict = formulas_equal(gold, given, tolerance=tolerance, up_to=up_to, limit_s=self.limit_s) if self.asked <= MAX_ASKED else 'timeout'
+        if self.asked > MAX_ASKED: raise TookTooLong
+        verdict = formulas_equal(gold, given, tolerance=tolerance, up_to=up_to, limit_s=self.limit_s)
         if verdict == 'timeout': raise TookTooLong
         return verdict == 'equal'
 
@@ -295,10 +320,10 @@ class Judge:
         if _key(x) == _key(y) and x == y: return True
         if is_words(x) or is_words(y): return False
         base = re.compile(r'([0-9A-Fa-f]+)_\{?(\d+)\}?')
-        if (m := base.fullmatch(x)) or base.fullmatch(y):
+        if m := base.fullmatch(x):
             n = base.fullmatch(y)
-            return (m[1] if m else x) == (n[1] if n else y) and not (m and n and m[2] != n[2])
-        if any('_' in t and re.search(r'\d_', t) for t in (x, y)): return False
+            return m[1] == (n[1] if n else y) and (not n or m[2] == n[2])
+        if any(re.search(r'\d_', t) for t in (x, y)): return False
         return self.ask(_plain(x), _plain(y), tolerance(a, b))
 
     def unordered(self, a:Node, b:Node, again)->bool:
@@ -349,9 +374,11 @@ def _scaled(text:str, factor:Fraction)->str:
 
 def _plain(text:str)->str:
     "A value as the algebra reads it: literal numbers exact, mixed ones as sums."
-    text = re.sub(r'(?<![\d.^_])(\d+) ?\\frac\{(\d+)\}\{(\d+)\}', lambda m: rf'({m[1]}+\frac{{{m[2]}}}{{{m[3]}}})' if int(m[2]) < int(m[3]) else m[0], text)
-    number = parse_number(text)
-    return text if not number else rf'\frac{{{number[0].numerator}}}{{{number[0].denominator}}}' if number[0].denominator > 1 else str(number[0])
+    if number := parse_number(text):
+        value = number[0]
+        return str(value) if value.denominator == 1 else rf'\frac{{{value.numerator}}}{{{value.denominator}}}'
+    mixed = lambda m: rf'({m[1]}+\frac{{{m[2]}}}{{{m[3]}}})' if int(m[2]) < int(m[3]) else m[0]
+    return re.sub(r'(?<![\d.^_])(\d+) ?\\frac\{(\d+)\}\{(\d+)\}', mixed, text)
 
 def as_interval(node:Node)->Node:
     "An inequality with a name in it as the interval that it means; anything else as it is."
@@ -373,7 +400,7 @@ def as_union(node:Node)->Node:
     parts = [as_interval(take_apart(p)) for p in node.parts]
     return Node('union', node.text, tuple(p.text for p in parts)) if all(p.kind == 'tuple' for p in parts) else node
 
-# %% ../../nbs/tasks/answers.ipynb #e45d408a
+# %% ../../nbs/tasks/answers.ipynb #3f0b8f38
 def check_answer(
     response:str,  # the model's whole text, thought included
     answer:str,    # the right one
@@ -383,7 +410,7 @@ def check_answer(
     "Check a response's final answer against the right one, by meaning, in bounded time."
     gold, given = normalised(boxed(answer) or answer), final_answer(response)
     if not gold: return Verdict('invalid_row', "there is no right answer to compare with")
-    if not given: return Verdict('no_answer', "nothing after the thought" if '</think>' in response or '<think>' in response else "no answer was stated")
+    if not given: return Verdict('no_answer', "nothing after the thought, or an empty or unclosed box")
     detail = f"{_short(given)} against {_short(answer)}"
     try: right = Judge(limit_s).equal(gold, normalised(given[:10*MAX_CHARS]))
     except TookTooLong: return Verdict('timeout', f"{detail}: comparing them takes longer than {limit_s:g} s")

@@ -36,7 +36,7 @@ def parse_formula(
     expression = expression.replace(odd_root, lambda e: (-1)**e.exp.p*(-e.base)**e.exp)   # the cube root of -8 is -2 at school
     return expression.subs({i: I for i in expression.free_symbols if i.name == 'i'})
 
-# %% ../../nbs/tasks/symbolic.ipynb #9bd829f5
+# %% ../../nbs/tasks/symbolic.ipynb #cd5cab28
 MAX_DIGITS = 10_000
 
 def num_digits(
@@ -46,8 +46,8 @@ def num_digits(
     if e.is_Integer: return math.log10(max(abs(e.p), 2))
     power = e.exp if e.is_Pow or e.func.__name__ == 'exp' else e.args[0] if e.func.__name__.startswith('factorial') else None
     if power is None or power.free_symbols: return sum(map(num_digits, e.args)) if e.args else 1
-    base = num_digits(e.base) if e.is_Pow else num_digits(power)
-    return base*10**min(num_digits(power), 9)
+    size = num_digits(power)
+    return (num_digits(e.base) if e.is_Pow else size)*10**min(size, 9)
 
 # %% ../../nbs/tasks/symbolic.ipynb #8d7e1666
 POINTS = [[Fraction((-1)**(i + n)*(n*(7*i + 3) + 11*i*i + 1), 17 + i) for i in range(12)] for n in range(1, 6)]
