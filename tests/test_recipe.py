@@ -10,8 +10,11 @@ from motif_repro.tasks.schema import read_tasks
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-REDUCED = {'tasks.max_terms': 4, 'tasks.train_per_level': 40, 'tasks.test_per_level': 4, 'base.hidden_size': 16, 'base.num_layers': 1, 'base.steps': 6,
-           'sft.steps': 4, 'evaluate.num_samples': 2, 'evaluate.max_new_tokens': 12}
+REDUCED = {'tasks.max_terms': 4, 'tasks.max_ops': 2, 'tasks.max_constraints': 2, 'tasks.train_per_level': 40, 'tasks.train_programs': 6, 'tasks.test_per_level': 4,
+           'traces.base_max_ops': 1, 'traces.base_max_constraints': 1, 'base.hidden_size': 16, 'base.num_layers': 1, 'base.steps': 6,
+           'sft.steps': 4, 'evaluate.num_samples': 2, 'evaluate.max_new_tokens': 12, 'lesson_1.steps': 1, 'lesson_1.num_problems': 6, 'lesson_1.max_new_tokens': 8,
+           'lesson_3.rounds': 1, 'lesson_3.steps_per_round': 1, 'lesson_3.prompts_per_step': 3, 'lesson_3.group_size': 2, 'lesson_3.max_new_tokens': 8,
+           'lesson_3.num_problems': 3, 'lesson_3.num_samples': 2}
 # A namespace of its own has no network, not even the loopback that a Jupyter kernel talks over: bring that up.
 NO_NETWORK = ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh']
 
@@ -36,13 +39,13 @@ def test_the_run_needs_no_network(run):
 def test_all_stages_finished_and_said_so(run):
     terminal = (run/'terminal.txt').read_text()
     for stage in STAGES: assert read_record(run/stage) and stage in terminal
-    assert 'not run' in terminal and str(run/'report.html') in terminal.replace('\n', '')
+    assert str(run/'report.html') in terminal.replace('\n', '')
 
-def test_thirteen_claims_from_the_first_day(run):
+def test_thirteen_claims_each_with_rows(run):
     claims = json.loads((run/'claims.json').read_text())
     assert [c['id'] for c in claims] == 'A1 A2 A3 A4 L1 L2 L3 R1 R2 R3 R4 M1 M2'.split()
     assert all(set(c) >= {'id', 'verdict', 'effect', 'ci95', 'seeds', 'rule'} for c in claims)
-    assert {c['verdict'] for c in claims} == {'not run'}   # until a lesson brings rows
+    assert not [c['id'] for c in claims if c['verdict'] == 'not run']   # every lesson brings rows, at any size
 
 def test_training_and_evaluation_never_overlap(run):
     train, test = ({' '.join(t.question.lower().split()) for t in read_tasks(run/f'tasks/{split}.jsonl')} for split in ('train', 'test'))
@@ -52,7 +55,7 @@ def test_training_and_evaluation_never_overlap(run):
 def test_rejected_traces_lie_in_a_file_with_reasons(run):
     kept, rejected = (read_rows(run/f'traces/{name}.jsonl') for name in ('sft', 'rejected'))
     metrics = read_record(run/'traces')['metrics']
-    assert len(kept) + len(rejected) == metrics['num_traces'] and all(row['verdict'] == 'wrong' and row['detail'] for row in rejected)
+    assert len(kept) + len(rejected) == metrics['num_traces'] and all(row['verdict'] in ('wrong', 'no_answer') and row['detail'] for row in rejected)
 
 @pytest.mark.parametrize('stage', STAGES)
 def test_each_notebook_runs_by_plain_papermill_from_its_own_folder(run, stage, tmp_path):

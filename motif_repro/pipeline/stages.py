@@ -7,7 +7,7 @@ __all__ = ['STAGES', 'RECIPE', 'HANDOVER', 'StageSpec', 'upstream', 'downstream'
            'stage_recipe', 'stage_key', 'read_record', 'input_hash', 'what_changed', 'git_commit', 'surroundings',
            'Stage', 'find_inputs', 'open_stage']
 
-# %% ../../nbs/pipeline/stages.ipynb #f71d4ed3
+# %% ../../nbs/pipeline/stages.ipynb #a2688e37
 import ast, hashlib, json, os, platform, shutil, subprocess, sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,10 +22,10 @@ from .. import __version__
 from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, content_hash, disk_errors
 from ..core.settings import find_root, load_settings, validated
-from .profiles import (BaseParams, EvaluateParams, ReportParams, SftParams, TasksParams, TracesParams, code_cells,
-                                           is_parameters)
+from .profiles import (BaseParams, EvaluateParams, Lesson1Params, Lesson3Params, LongContextParams, ReportParams,
+                                           RlParams, SftParams, TasksParams, TracesParams, code_cells, is_parameters)
 
-# %% ../../nbs/pipeline/stages.ipynb #5ce8ceb2
+# %% ../../nbs/pipeline/stages.ipynb #ad08a0fe
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:
     "What the runner knows of a stage."
@@ -42,9 +42,14 @@ STAGES = dict(
                          outputs=('base.jsonl', 'sft.jsonl', 'rejected.jsonl')),
     base     = StageSpec(notebook='recipe/30_base.ipynb', params=BaseParams, needs=('traces',), outputs=('model', 'metrics.jsonl')),
     sft      = StageSpec(notebook='recipe/40_sft.ipynb', params=SftParams, needs=('traces', 'base'), outputs=('model', 'metrics.jsonl')),
-    evaluate = StageSpec(notebook='recipe/70_evaluate.ipynb', params=EvaluateParams, needs=('tasks', 'base', 'sft'),
+    long_context = StageSpec(notebook='recipe/50_long_context.ipynb', params=LongContextParams, needs=('tasks', 'traces', 'sft'),
+                             outputs=('model', 'metrics.jsonl', 'results.jsonl')),
+    rl       = StageSpec(notebook='recipe/60_rl.ipynb', params=RlParams, needs=('tasks', 'long_context'), outputs=('model', 'metrics.jsonl')),
+    evaluate = StageSpec(notebook='recipe/70_evaluate.ipynb', params=EvaluateParams, needs=('tasks', 'traces', 'base', 'sft', 'long_context', 'rl'),
                          outputs=('results.jsonl',)),
 )
+STAGES['lesson_1'] = StageSpec(notebook='lessons/1_alignment.ipynb', params=Lesson1Params, needs=('tasks', 'traces', 'base'), outputs=('claim_rows.jsonl',))
+STAGES['lesson_3'] = StageSpec(notebook='lessons/3_rl.ipynb', params=Lesson3Params, needs=('tasks', 'long_context'), outputs=('claim_rows.jsonl',))
 STAGES['report'] = StageSpec(notebook='recipe/90_report.ipynb', params=ReportParams, needs=tuple(STAGES),
                              outputs=('report.html', 'claims.json'), publish=('report.html', 'claims.json'), reads_records=True)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'LEVELS', 'LARGEST', 'LOSS_TYPES', 'group_advantages', 'log_weights', 'token_losses', 'reduce_losses',
-           'policy_health', 'policy_loss', 'check_objective']
+           'policy_health', 'policy_loss', 'check_objective', 'second_moment_mask']
 
 # %% ../../nbs/rl/objective.ipynb #85af7af4
 import math
@@ -169,3 +169,15 @@ def check_objective(loss_type:str, level:str, epsilon_low:float, beta:float, ref
         raise UserError(f"epsilon_low={epsilon_low} must lie in [0, 1): the ratio is bounded below by 1 - epsilon_low")
     if beta and ref_logp is None: raise UserError(f"beta={beta} needs ref_logp, the log-probabilities under the reference model")
     if loss_type == 'dr_grpo' and not max_completion_length: raise UserError("dr_grpo divides by max_completion_length; give it")
+
+# %% ../../nbs/rl/objective.ipynb #cc1714b6
+def second_moment_mask(
+    log_ratio:Tensor,   # of the policy in training to the one that sampled, [B, T]
+    mask:Tensor,        # [B, T]
+    limit:float=0.04,   # of the mean square; M2PO's value
+)->Tensor:              # the tokens that stay, [B, T]
+    "The tokens that count, less those with the largest log-ratios, so that the mean square keeps the limit."
+    squares, order = log_ratio.square()[mask].sort()
+    stays = torch.zeros_like(squares, dtype=torch.bool)
+    stays[order] = squares.cumsum(0) <= limit*torch.arange(1, len(squares) + 1, device=squares.device)
+    return torch.zeros_like(mask).masked_scatter(mask, stays)

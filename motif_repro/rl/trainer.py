@@ -7,7 +7,7 @@ __all__ = ['CORRECTIONS', 'RLJob', 'PolicyLogprobs', 'batch_loss', 'clipping', '
            'save_state', 'load_state', 'tasks_by_domain', 'count_answers', 'Stopwatch', 'rl_step', 'run_rl',
            'print_rewards']
 
-# %% ../../nbs/rl/trainer.ipynb #73520050
+# %% ../../nbs/rl/trainer.ipynb #62843cc6
 import json, math, time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ from ..core.rows import atomic_path
 from ..kernels.linear_logprob import linear_logprob
 from ..model.loading import load_model, save_model
 from .difficulty import PassRates, choose_tasks, in_band
-from .objective import policy_health, policy_loss
+from .objective import policy_health, policy_loss, second_moment_mask
 from .rollouts import PolicyBatch, Trajectory, collect_rollouts, lay_out_policy, micro_batches, rollout_metrics, to_learn_from
 from ..tasks.schema import Task, read_tasks
 from ..tasks.verify import verify_all
@@ -32,8 +32,8 @@ from ..training.packing import IGNORE
 from ..training.trainer import (CompletionLoss, MetricsLog, import_deepspeed, keep_metrics, learning_rate, load_checkpoint,
                                           make_engine, save_checkpoint, start_process_group)
 
-# %% ../../nbs/rl/trainer.ipynb #69566fe7
-CORRECTIONS = ('clip', 'truncate', 'none')
+# %% ../../nbs/rl/trainer.ipynb #c408d2c0
+CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
 
 @dataclass(frozen=True, kw_only=True)
 class RLJob:
@@ -58,7 +58,8 @@ class RLJob:
     epsilon_low: float = 0.2
     epsilon_high: float = 0.28
     delta: float|None = None
-    weight_cap: float = 2.0
+    weight_cap: float = 2.0         # largest weight under correction='truncate'
+    second_moment: float = 0.04     # largest mean square of log-ratios under correction='m2po'
     scale_rewards: str = 'group'    # see `group_advantages`
     leave_one_out: bool = False
     min_pass_rate: float = 0.1      # the band of pass rates
@@ -95,7 +96,7 @@ class PolicyLogprobs(CompletionLoss):
         head, hidden = self.model.get_output_embeddings(), self.model.base_model(**inputs).last_hidden_state
         return linear_logprob(hidden.flatten(0, 1), head.weight, targets, bias=head.bias, ignore_index=IGNORE)[0].view_as(labels)
 
-# %% ../../nbs/rl/trainer.ipynb #cf469f49
+# %% ../../nbs/rl/trainer.ipynb #f19c36aa
 def batch_loss(
     logp:Tensor,        # under the policy in training, [B, T]
     batch:PolicyBatch,
@@ -103,9 +104,10 @@ def batch_loss(
     **totals,           # num_tokens and num_sequences of the whole update
 )->Tensor:              # []
     "This micro-batch's part of an update's loss."
-    own = job.correction != 'clip'
-    loss, _ = policy_loss(logp, logp.detach() if own else batch.behaviour, batch.advantages, batch.mask, **clipping(job), delta=job.delta,
-                          behaviour_logp=batch.behaviour if job.correction == 'truncate' else None, weight_cap=job.weight_cap,
+    own, weighted, mask = job.correction != 'clip', job.correction in ('truncate', 'm2po'), batch.mask
+    if job.correction == 'm2po': mask = second_moment_mask(logp.detach() - batch.behaviour, mask, job.second_moment)
+    loss, _ = policy_loss(logp, logp.detach() if own else batch.behaviour, batch.advantages, mask, **clipping(job), delta=job.delta,
+                          behaviour_logp=batch.behaviour if weighted else None, weight_cap=math.inf if job.correction == 'm2po' else job.weight_cap,
                           max_completion_length=job.max_new_tokens, **totals)
     return loss
 
