@@ -85,7 +85,7 @@ def shape_of(config:PreTrainedConfig, itemsize:int=2)->Shape:
     return Shape(**common, kept=2*norm + attention + 4*s*I, kept_last=norm + 2*d*s, layer_params=(2*Q + 2*K)*d*D + 3*D*I + 2*D + biases,
                  scratch=2*s*I + s*D + 2*d*s, scratch_last=24*D + 2*d*s, scratch_params=D*I)
 
-# %% ../../nbs/training/memory.ipynb #866c5606
+# %% ../../nbs/training/memory.ipynb #2d2d07bb
 GIB = 2**30
 
 def moments(config:PreTrainedConfig, step:StepMemory)->dict[str,dict[str,float]]:
@@ -106,7 +106,10 @@ def moments(config:PreTrainedConfig, step:StepMemory)->dict[str,dict[str,float]]
         'bottom layer': dict(activations=kept, recomputed=again, gradients=grads(m.layers - 1), scratch=scratch),
         'optimiser': dict(gradients=s*m.params/share(2), scratch=2*step.itemsize*m.embed_params/share(1)),
     }
-    if step.loss == 'naive': held['loss'] = dict(activations=m.layers*kept + tokens*m.kept_last, logits=tokens*m.vocab*step.logit_bytes)
+    tiles = 3*4*min(linear_logprob.ROWS*linear_logprob.COLUMNS, tokens*m.vocab)
+    loss = (dict(logits=tokens*m.vocab*step.logit_bytes) if step.loss == 'naive' else
+            dict(gradients=head, scratch=tiles + 4*m.width*(tokens + linear_logprob.COLUMNS)))
+    held['loss'] = dict(activations=m.layers*kept + tokens*m.kept_last) | loss
     return {moment: {name: size/GIB for name, size in (always | terms).items()} for moment, terms in held.items()}
 
 def estimate(

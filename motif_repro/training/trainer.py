@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHECKPOINT_POLICIES', 'TrainJob', 'learning_rate', 'CompletionLoss', 'head_is_linear', 'set_checkpoint_policy',
            'import_deepspeed', 'start_process_group', 'check_rows', 'make_engine', 'train_step', 'save_checkpoint',
-           'load_checkpoint', 'keep_metrics', 'MetricsLog', 'encode_traces', 'run_job', 'print_progress', 'launch',
-           'main']
+           'load_checkpoint', 'keep_metrics', 'MetricsLog', 'encode_traces', 'run_job', 'print_progress', 'torchrun',
+           'launch', 'main']
 
 # %% ../../nbs/training/trainer.ipynb #1f95bc3f
 import json, math, os, shutil, subprocess, sys, time
@@ -142,11 +142,12 @@ def make_engine(
     engine, *_ = import_deepspeed().initialize(model=wrapper(model), optimizer=optimizer, config=config, dist_init_required=False)
     return engine
 
-# %% ../../nbs/training/trainer.ipynb #34a153dc
+# %% ../../nbs/training/trainer.ipynb #16261dca
 def train_step(
     engine,           # DeepSpeed engine around CompletionLoss
     batch:Batch,      # the whole step's rows, the same on every rank
     lr:float,
+    after_backward:Callable|None=None,  # called between backward and update, while the gradients are there
 )->dict:              # loss: mean over the learned tokens of all ranks; grad_norm before clipping; num_tokens
     "One optimiser step on this rank's rows of `batch`."
     rank, world = dist.get_rank(), dist.get_world_size()
@@ -155,6 +156,7 @@ def train_step(
     for group in engine.optimizer.param_groups: group['lr'] = lr
     loss = engine(*mine)
     engine.backward(loss*(world/num_tokens))
+    if after_backward: after_backward()
     plain = not engine.zero_optimization()   # then the engine keeps no norm, and clips in place
     norm = get_total_norm([p.grad for p in engine.parameters() if p.grad is not None]) if plain else None
     engine.step()
@@ -246,7 +248,18 @@ def print_progress(steps:int, times:int=10)->Callable:
         if (row['step'] + 1) % every == 0: print(f"step {row['step'] + 1:>{len(str(steps))}}/{steps}   loss {row['loss']:.4f}", flush=True)
     return on_step
 
-# %% ../../nbs/training/trainer.ipynb #153e3076
+# %% ../../nbs/training/trainer.ipynb #5d0cc200
+def torchrun(
+    code:str,             # Python that every process runs
+    argument:str|Path,    # its sys.argv[1]
+    num_processes:int,
+):
+    "Run `code` in several processes of one group on this machine; the end of their errors is raised."
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={num_processes}', '--no-python',
+               sys.executable, '-c', code, str(argument)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode: raise RuntimeError(f"{num_processes} processes failed (exit {done.returncode}):\n{done.stderr[-3000:]}")
+
 def launch(
     job:TrainJob,
     num_processes:int=1,          # more than one: torchrun on this machine
@@ -256,11 +269,7 @@ def launch(
     if num_processes == 1: return run_job(job, on_step)
     out = Path(job.out)
     with atomic_path(out/'job.json') as tmp: tmp.write_text(json.dumps(asdict(job), indent=1))
-    code = 'from motif_repro.training.trainer import main; main()'
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={num_processes}', '--no-python',
-               sys.executable, '-c', code, str(out/'job.json')]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode: raise RuntimeError(f"{num_processes} processes failed (exit {done.returncode}):\n{done.stderr[-3000:]}")
+    torchrun('from motif_repro.training.trainer import main; main()', out/'job.json', num_processes)
     return read_rows(out/'metrics.jsonl')
 
 def main():
