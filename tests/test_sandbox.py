@@ -174,6 +174,11 @@ def test_greedy(host, neighbours, names):
         assert SAID.get(name, '') in verdict.detail, (name, verdict)
 
 
+def test_processor_time_ends_a_program_long_before_the_wall_clock():
+    verdict = judge('assert f(1)', 'while True: pass', limits=Limits(cpu_s=1, wall_s=60))
+    assert (verdict.verdict, verdict.detail) == ('timeout', 'too much processor time')
+
+
 IN_ONE_PROCESS = {'all_late', 'arguments', 'unittest', 'container'}   # these succeed there: that is what the mark is for
 
 
