@@ -118,7 +118,7 @@ def test_no_answer_pays_for_two_questions():
 
 @pytest.mark.parametrize('response,verdict', [
     ('<think>7</think>7', 'correct'), ('7', 'correct'), ('<think>no</think> **7** ', 'correct'), ('…\n#### 7', 'correct'), ('The answer is 7.', 'correct'),
-    ('Final answer: $7$.', 'correct'), ('The final answer is: **7**', 'correct'), ('Thus:\n7', 'correct'), (r'\boxed{3} then \boxed{7}', 'correct'),
+    ('Final answer: $7$.', 'correct'), ('The final answer is: **7**', 'correct'), ('Thus:\n7', 'correct'), ('The answer is:\n7', 'correct'), ('**Answer:** 7', 'correct'), (r'\boxed{3} then \boxed{7}', 'correct'),
     (r'\fbox{7}', 'correct'), (r'\boxed 7', 'correct'), (r'\boxed{\boxed{7}}', 'correct'), ('</think>7', 'correct'), ('answer: x = 7', 'correct'),
     (r'\boxed{7} or \boxed{8}', 'wrong'), (r'\boxed{7, 8}', 'wrong'), ('I think it is 7', 'wrong'), ('7 or 8', 'wrong'), ('It is 7\nI am sure', 'wrong'),
     ('The answer is 7 or 8', 'wrong'), ('The answer is not 7', 'wrong'), ('The answer is 7. The answer is 8.', 'wrong'), ('1 2 3 4 5 6 7', 'wrong'),

@@ -18,9 +18,9 @@ from fractions import Fraction
 from .schema import Verdict
 from .symbolic import LIMIT_S, CheckerFailed, formulas_equal
 
-# %% ../../nbs/tasks/answers.ipynb #54608a8b
+# %% ../../nbs/tasks/answers.ipynb #78641431
 BOX = re.compile(r'\\(?:boxed|fbox)\s*(?=\{|\w)')
-STATED = re.compile(r'(?:####|answer\s*(?:is|are|:|=)|answer\W{0,4}(?:is|are|:))[ \t]*:?[ \t]*(\S.*)', re.IGNORECASE)
+STATED = re.compile(r'(?:####|answer\W{0,4}?(?:is|are|:|=))[ \t]*:?\s*([^\s:].*)', re.IGNORECASE)
 
 def after_thought(response:str)->str:  # '' where the thought was never closed
     "The text after the last thought."
