@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 REDUCED = {'tasks.max_terms': 4, 'tasks.max_ops': 2, 'tasks.max_constraints': 2, 'tasks.train_per_level': 40, 'tasks.train_programs': 6, 'tasks.test_per_level': 4,
            'traces.base_max_ops': 1, 'traces.base_max_constraints': 1, 'base.hidden_size': 16, 'base.num_layers': 1, 'base.steps': 6,
-           'sft.steps': 4, 'evaluate.num_samples': 2, 'evaluate.max_new_tokens': 12, 'lesson_1.steps': 1, 'lesson_1.num_problems': 6, 'lesson_1.max_new_tokens': 8,
+           'sft.steps': 4, 'rl.steps': 2, 'rl.prompts_per_step': 3, 'rl.group_size': 4, 'rl.max_new_tokens': 12, 'rl.test_problems': 4, 'rl.num_samples': 2,
+           'evaluate.num_samples': 2, 'evaluate.max_new_tokens': 12, 'lesson_1.steps': 1, 'lesson_1.num_problems': 6, 'lesson_1.max_new_tokens': 8,
            'lesson_3.rounds': 1, 'lesson_3.steps_per_round': 1, 'lesson_3.prompts_per_step': 3, 'lesson_3.group_size': 2, 'lesson_3.max_new_tokens': 8,
            'lesson_3.num_problems': 3, 'lesson_3.num_samples': 2}
 # A namespace of its own has no network, not even the loopback that a Jupyter kernel talks over: bring that up.
