@@ -1026,6 +1026,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'motif_repro/tasks/schema.py'),
                                           'motif_repro.tasks.schema.Verdict.reward': ( 'tasks/schema.html#verdict.reward',
                                                                                        'motif_repro/tasks/schema.py'),
+                                          'motif_repro.tasks.schema.Verdict.training_reward': ( 'tasks/schema.html#verdict.training_reward',
+                                                                                                'motif_repro/tasks/schema.py'),
                                           'motif_repro.tasks.schema._without_nulls': ( 'tasks/schema.html#_without_nulls',
                                                                                        'motif_repro/tasks/schema.py'),
                                           'motif_repro.tasks.schema.parse_task': ( 'tasks/schema.html#parse_task',

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from motif_repro.pipeline.stages import STAGES
+
 ROOT = Path(__file__).parents[1]
 PROGRAM = Path(sys.executable).with_name('motif-repro')
 
@@ -51,5 +53,5 @@ def test_dry_run_and_status_from_any_folder(tmp_path):
         for arguments in (('run', '--dry-run'), ('status',)):
             answer = motif_repro(*arguments, '--runs-dir', str(tmp_path/'runs'), cwd=cwd)
             assert answer.returncode == 0, answer.stderr
-            assert [line.split()[0] for line in answer.stdout.splitlines()][-6:] == ['tasks', 'traces', 'base', 'sft', 'evaluate', 'report']
+            assert [line.split()[0] for line in answer.stdout.splitlines()][-len(STAGES):] == list(STAGES)
     assert not (tmp_path/'runs').exists()

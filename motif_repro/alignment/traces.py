@@ -44,15 +44,17 @@ def read_traces(
     "The traces of a file."
     return read_rows(path, partial(parse_row, kind=Trace), quarantine=quarantine)
 
-# %% ../../nbs/alignment/traces.ipynb #92c494bc
+# %% ../../nbs/alignment/traces.ipynb #bc56ce30
 def verify_traces(
     traces:Iterable[Trace],
     tasks:dict[str,Task],           # by id
+    allow_reduced_assurance:bool=False,  # keep also programs whose tests ran in their own process
 )->tuple[list[Trace],list[dict]]:   # the right ones; the others as rows with `verdict` and `detail`
     "Split traces into those whose answer is right and those that must not be trained on; equal answers are checked once."
     traces = list(traces)
     verdicts = verify_all([tasks[trace.task_id] for trace in traces], [trace.answer for trace in traces])
-    kept = [trace for trace, verdict in zip(traces, verdicts) if verdict.reward == 1]
+    right = [verdict.training_reward(allow_reduced_assurance) == 1 for verdict in verdicts]
+    kept = [trace for trace, is_right in zip(traces, right) if is_right]
     rejected = [asdict(trace) | dict(verdict=verdict.verdict, detail=verdict.detail)
-                for trace, verdict in zip(traces, verdicts) if verdict.reward != 1]
+                for trace, verdict, is_right in zip(traces, verdicts, right) if not is_right]
     return kept, rejected

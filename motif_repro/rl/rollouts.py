@@ -18,7 +18,7 @@ from .objective import group_advantages
 from ..tasks.schema import NO_REWARD, Task, Verdict
 from ..training.packing import IGNORE
 
-# %% ../../nbs/rl/rollouts.ipynb #bd0bfdc2
+# %% ../../nbs/rl/rollouts.ipynb #64064f96
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
     "An answer, as training needs it."
@@ -30,10 +30,10 @@ class Trajectory:
     logps: list[float]   # of these tokens when they were sampled
     finished: bool       # whether it ended before it was cut
     verdict: str
-    reward: float|None   # None: the verifier failed
+    reward: float|None   # None: the verifier failed, or could have been bent
     advantage: float     # 0 where the group agrees or there is no reward
 
-# %% ../../nbs/rl/rollouts.ipynb #cb3ebf9d
+# %% ../../nbs/rl/rollouts.ipynb #fa9e9025
 def collect_rollouts(
     model, tokenizer,
     tasks:Sequence[Task],
@@ -46,6 +46,7 @@ def collect_rollouts(
     batch_size:int=512,        # answers sampled at a time
     scale_rewards:str='group', # see `group_advantages`
     leave_one_out:bool=False,
+    allow_reduced_assurance:bool=False,  # learn also from verdicts that a program could have bent
 )->list[Trajectory]:           # [tasks · group_size]
     "Let the model answer every task `group_size` times, and check the answers."
     prompts = [chat_prompt(task.question, tokenizer) for task in tasks]
@@ -54,10 +55,11 @@ def collect_rollouts(
     prompts = [ids for ids in encode_prompts(prompts, tokenizer) for _ in range(group_size)]
     answers = [answer for group in answers for answer in group]
     verdicts = verify_all(tasks, [answer.text for answer in answers])
-    advantages = group_advantages([v.reward for v in verdicts], group_size, scale_rewards=scale_rewards, leave_one_out=leave_one_out)
+    rewards = [verdict.training_reward(allow_reduced_assurance) for verdict in verdicts]
+    advantages = group_advantages(rewards, group_size, scale_rewards=scale_rewards, leave_one_out=leave_one_out)
     return [Trajectory(task_id=task.id, domain=task.domain, step=step, prompt=prompt, ids=answer.ids, logps=answer.logps,
-                       finished=answer.finished, verdict=verdict.verdict, reward=verdict.reward, advantage=advantage)
-            for task, prompt, answer, verdict, advantage in zip(tasks, prompts, answers, verdicts, advantages.tolist(), strict=True)]
+                       finished=answer.finished, verdict=verdict.verdict, reward=reward, advantage=advantage)
+            for task, prompt, answer, verdict, reward, advantage in zip(tasks, prompts, answers, verdicts, rewards, advantages.tolist(), strict=True)]
 
 # %% ../../nbs/rl/rollouts.ipynb #3cb0b519
 def rollout_metrics(

@@ -32,7 +32,7 @@ from ..training.packing import IGNORE
 from ..training.trainer import (CompletionLoss, MetricsLog, import_deepspeed, keep_metrics, learning_rate, load_checkpoint,
                                           make_engine, save_checkpoint, start_process_group)
 
-# %% ../../nbs/rl/trainer.ipynb #c408d2c0
+# %% ../../nbs/rl/trainer.ipynb #5b1cf719
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,7 @@ class RLJob:
     max_pass_rate: float = 0.9
     min_probability: float = 0.5    # of lying in it, for a task to take part
     forgetting: float = 0.95        # what a counted answer is worth a step later
+    allow_reduced_assurance: bool = False  # learn also from programs whose tests ran in their own process
     micro_tokens: int = 8192        # of a micro-batch, padding included
     sample_batch: int = 512         # answers sampled at a time
     zero_stage: int = 0             # as for TrainJob, also the next two
@@ -185,7 +186,7 @@ def load_state(engine, folder:Path, job:RLJob)->tuple[int,PassRates,list[Traject
     state = json.loads((folder/f'step{step:06d}'/'rl.json').read_text())
     return step, PassRates(job.forgetting, counts=state['counts']), [Trajectory(**t) for t in state['waiting']]
 
-# %% ../../nbs/rl/trainer.ipynb #30b1ed0c
+# %% ../../nbs/rl/trainer.ipynb #09fecb7c
 def tasks_by_domain(path:str)->dict[str,list[Task]]:
     "The tasks of a file, by domain."
     by_domain = {}
@@ -223,7 +224,8 @@ def rl_step(engine, tokenizer, job:RLJob, step:int, by_domain:dict, rates:PassRa
     with import_deepspeed().zero.GatheredParameters(list(engine.parameters())):   # ZeRO-3 holds them in parts
         fresh = collect_rollouts(engine.module.model, tokenizer, tasks, group_size=job.group_size, max_new_tokens=job.max_new_tokens,
                                  step=step, seed=job.seed*1_000_003 + step, verify_all=timed_verify, batch_size=job.sample_batch,
-                                 scale_rewards=job.scale_rewards, leave_one_out=job.leave_one_out)
+                                 scale_rewards=job.scale_rewards, leave_one_out=job.leave_one_out,
+                                 allow_reduced_assurance=job.allow_reduced_assurance)
     count_answers(rates, tasks, fresh, step)
     learned = learn(engine, to_learn_from(waiting + fresh, step, job.reuse), job, step, tokenizer.pad_token_id)
     watch('learning')

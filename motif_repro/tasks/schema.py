@@ -81,7 +81,7 @@ def write_tasks(
     if Path(path).suffix == '.parquet': rows = (row | dict(metadata=json.dumps(row['metadata'], ensure_ascii=False)) for row in rows)
     return write_rows(path, rows)
 
-# %% ../../nbs/tasks/schema.ipynb #76f718d1
+# %% ../../nbs/tasks/schema.ipynb #2773e720
 VERDICTS = dict(
     correct='the answer was checked and is right',
     wrong='the answer was checked and is not right',
@@ -104,3 +104,6 @@ class Verdict:
     def reward(self)->float|None:
         "1 for right, 0 for anything the response is to blame for, None where nothing is known."
         return None if self.verdict in NO_REWARD else float(self.verdict == 'correct')
+    def training_reward(self, allow_reduced_assurance:bool=False)->float|None:
+        "The reward that may be learned from: None also where a program could have reached its judge, unless that was asked for."
+        return None if self.reduced_assurance and not allow_reduced_assurance else self.reward
