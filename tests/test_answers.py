@@ -18,7 +18,7 @@ fractions and decimals
 \frac{3}{2} ¦ 1\frac{1}{2} ┊ 1 1/2 ┊ 1.5 ┊ 1 \frac{1}{2} ┊ 3/2 ¦ \frac{11}{2} ┊ 11/2 ┊ 1\cdot\frac{1}{2} ┊ \frac{1}{2} ┊ 1, 1/2
 0.125 ¦ \frac{1}{8} ┊ 2^{-3} ┊ 12.5\% ¦ 0.1250001 ┊ 0.13 ┊ 0.12 ┊ \frac{1}{9}
 whole numbers
-1234 ¦ 1,234 ┊ 1{,}234 ┊ 1\,234 ┊ 1 234 ┊ 1234.0 ┊ +1234 ┊ 1.234\times10^3 ┊ 1.234 \cdot 10^{3} ┊ 1.234e3 ┊ 01234 ┊ 1234. ¦ 1.234 ┊ 1, 234 ┊ 12,34 ┊ 1234.5 ┊ -1234 ┊ 1.234\times10^4 ┊ 4321 ┊ 12345
+1234 ¦ 1,234 ┊ 1{,}234 ┊ 1,\!234 ┊ 1\,234 ┊ 1 234 ┊ 1234.0 ┊ +1234 ┊ 1.234\times10^3 ┊ 1.234 \cdot 10^{3} ┊ 1.234e3 ┊ 01234 ┊ 1234. ¦ 1.234 ┊ 1, 234 ┊ 12,34 ┊ 1234.5 ┊ -1234 ┊ 1.234\times10^4 ┊ 4321 ┊ 12345
 300000 ¦ 3\times 10^5 ┊ 3 \times 10^{5} ┊ 3e5 ┊ 3·10⁵ ┊ 300,000 ¦ 3\times 10^4 ┊ 30^5 ┊ 3\times 105 ┊ 3 + 10^5 ┊ 3e-5
 1024 ¦ 2^{10} ┊ 2^10 ┊ 2**10 ┊ 4^5 ┊ 1000 + 24 ¦ 2^{11} ┊ 210 ┊ 2\cdot 10 ┊ 1024! ┊ 2^{1}0
 7 ¦ 7 ┊ x = 7 ┊ x=7. ┊ 7.0 ┊ 14/2 ┊ \sqrt{49} ┊ 3+4 ┊ x = 3 + 4 = 7 ┊ f(2)=7 ┊ |{-7}| ┊ \text{7} ┊ \mathbf{7} ¦ x=3=7 ┊ 3=7 ┊ 7=7=8 ┊ x=7=x+1 ┊ 7, 8 ┊ 7 or 8 ┊ 8 or 7 ┊ \{7, 8\} ┊ not 7 ┊ 77 ┊ 7^7 ┊ 7i ┊ x>7 ┊ x \ne 7 ┊ [7, 7] ┊ -7 ┊ \frac{7}{} ┊ 7+ ┊ ((7 ┊ \pm 7 ┊ 7x ┊ 7 million ┊ 7 or so ┊ about 7 ┊ 7!
@@ -30,13 +30,16 @@ roots and formulas
 x^2+2x+1 ¦ (x+1)^2 ┊ 1 + 2x + x^2 ┊ x^{2} + 2 x + 1 ┊ (x+1)(x+1) ┊ y = (x+1)^2 ┊ x(x+2)+1 ¦ (x+1)^3 ┊ (X+1)^2 ┊ (y+1)^2 ┊ x^2+1 ┊ x^2+2x+1=0 ┊ 4 ┊ x2+2x+1
 |x| ¦ \sqrt{x^2} ┊ \left|x\right| ┊ |-x| ¦ x ┊ -x ┊ x^2
 2^{n-1} ¦ \frac{2^n}{2} ┊ 2^n \cdot 2^{-1} ┊ \frac{1}{2} \cdot 2^{n} ¦ 2^{n} - 1 ┊ 2^n-1 ┊ 2^{n+1} ┊ 2n-1 ┊ 2^{m-1}
+p - q ¦ -q + p ┊ p-q ¦ q - p ┊ p - r ┊ pq
+\tan 10^\circ ¦ \cot 80^\circ ┊ \tan(10^\circ) ¦ \tan 10 ┊ 10^\circ ┊ \tan 20^\circ
+\log_2(6) - 1 ¦ \log_2 3 ┊ \frac{\ln 3}{\ln 2} ¦ 2(6)-1 ┊ \log(3)
 e^{x+y} ¦ e^x e^y ┊ \exp(x+y) ¦ e^x + e^y ┊ e^{xy}
 \ln 4 ¦ 2\ln 2 ┊ \ln(4) ┊ 2 ln(2) ¦ \ln 2 ┊ \log 4 ┊ 4
 3+4i ¦ 4i+3 ┊ 3 + 4 i ¦ 3-4i ┊ 4+3i ┊ 7i ┊ 5
 -1 ¦ e^{i\pi} ┊ i^2 ┊ \cos\pi ¦ 1 ┊ i ┊ e^\pi
 f'(x) ¦ f'(x) ¦ f(x) ┊ fx ┊ xf
 2xy ¦ 2yx ┊ 2x \cdot y ┊ x\cdot 2y ¦ 2x+y ┊ xy ┊ 2x^y
-\frac{1}{8} ¦ -\cos(\frac{\pi}{7})\cos(\frac{2\pi}{7})\cos(\frac{4\pi}{7}) ¦ \cos(\frac{\pi}{7})\cos(\frac{2\pi}{7})\cos(\frac{4\pi}{7})
+\frac{1}{8} ¦ -\cos(\frac{\pi}{7})\cos(\frac{2\pi}{7})\cos(\frac{4\pi}{7}) ┊ \sin^2(30^\circ)/2 ¦ \cos(\frac{\pi}{7})\cos(\frac{2\pi}{7})\cos(\frac{4\pi}{7})
 \infty ¦ ∞ ┊ +\infty ┊ infinity ┊ \text{infinity} ¦ -\infty ┊ 0 ┊ \frac{1}{0} ┊ 10^{10}
 percentages
 40\% ¦ 40% ┊ 40 ┊ 0.4 ┊ \frac{2}{5} ┊ 40 percent ┊ 40.0\% ┊ 40\text{ percent} ¦ 0.4\% ┊ 4 ┊ 4\% ┊ 400\% ┊ 0.04 ┊ 60\% ┊ 40\%\% ┊ 4000\%

@@ -46,7 +46,7 @@ def final_answer(response:str)->str:  # '' where there is none
     line = (STATED.findall(text) or text.splitlines())[-1]
     return line.strip(' \t*').removesuffix('.').strip(' \t*')
 
-# %% ../../nbs/tasks/answers.ipynb #b3571d5a
+# %% ../../nbs/tasks/answers.ipynb #fe99c8ec
 SIGNS = {'×': r'\times ', '÷': r'\div ', '≤': r'\le ', '≥': r'\ge ', '≠': r'\ne ', '∞': r'\infty ', '∪': r'\cup ', '∩': r'\cap ',
          '∈': r'\in ', '∅': r'\emptyset ', 'π': r'\pi ', '°': r'^{\circ}', '√': r'\sqrt ', '±': r'\pm ', '∓': r'\mp ',
          'θ': r'\theta ', 'α': r'\alpha ', 'β': r'\beta ', 'ℝ': r'\mathbb{R}', '⁄': '/', '′': "'", **dict.fromkeys('−–—', '-'), **dict.fromkeys('·⋅∗', r'\cdot ')}
@@ -55,8 +55,8 @@ TABLE = str.maketrans(SIGNS | {c: rf'\frac{{{a}}}{{{b}}}' for c, (a, b) in FRACT
                       | {c: f'^{{{i}}}' for i, c in enumerate('⁰¹²³⁴⁵⁶⁷⁸⁹')})
 FUNCTIONS = 'arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|pi|infty|cup|theta'
 REWRITES = [(re.compile(pattern), new) for pattern, new in [
-    (r'(?<!\\)\\(?:left|right|[bB]ig+[lr]?|displaystyle|textstyle|limits|,|!|;|:|>|quad|qquad|thinspace)(?![a-zA-Z])', ' '),
-    (r'(?<!\\)\\ |~', ' '), (r'(?<!\\)\\[()\[\]]|(?<!\\)\$', ' '),
+    (r'(?<!\\)\\(?:left|right|[bB]ig+[lr]?|displaystyle|textstyle|limits|,|;|:|>|quad|qquad|thinspace)(?![a-zA-Z])', ' '),
+    (r'(?<!\\)\\!', ''), (r'(?<!\\)\\ |~', ' '), (r'(?<!\\)\\[()\[\]]|(?<!\\)\$', ' '),
     (r'\{,\}', ','), (r'\\[dtc]frac', r'\\frac'),
     (r'\\(?:mathrm|textbf|textit|textrm|textnormal|mbox|hbox|mathbf|mathit|operatorname)\s*\{', r'\\text{'),
     (r'\\(?:leq|leqslant)(?![a-z])|<=', r'\\le '), (r'\\(?:geq|geqslant)(?![a-z])|>=', r'\\ge '), (r'\\neq(?![a-z])|!=', r'\\ne '),
@@ -117,7 +117,7 @@ def numbers_equal(a:tuple[Fraction,int|None], b:tuple[Fraction,int|None])->bool:
     while exact % 5 == 0: exact //= 5
     return exact > 1 and abs(a[0] - b[0]) <= tolerance(a, b)
 
-# %% ../../nbs/tasks/answers.ipynb #f442e8f9
+# %% ../../nbs/tasks/answers.ipynb #9a2971ea
 _UNITS = """mm millimeter millimetre = 1/1000 m;  cm centimeter centimetre = 1/100 m;  m meter metre = 1 m;  km kilometer kilometre = 1000 m
 in inch inches = 127/5000 m;  ft foot feet = 381/1250 m;  yd yard = 1143/1250 m;  mi mile = 201168/125 m
 mg milligram = 1/1000 g;  g gram = 1 g;  kg kilogram = 1000 g
@@ -159,10 +159,11 @@ def split_unit(
     if text.endswith('\\%'): return text[:-2].strip(), (Fraction(1, 100), '%')
     m = UNIT.fullmatch(text)
     unit = m and parse_unit(m['unit'])
+    if unit and unit[1] == 'degree' and re.search(r'\\(?:sin|cos|tan|cot|sec|csc)', text): return text, None   # an angle within
     if not unit or re.fullmatch(r'[a-z]+', m['unit']) and text[m.start('unit') - 1] != ' ' and m['unit'] not in UNITS: return text, None
     return m['value'].strip(), unit
 
-# %% ../../nbs/tasks/answers.ipynb #75a4b0a8
+# %% ../../nbs/tasks/answers.ipynb #3b85e5fc
 @dataclass(frozen=True)
 class Node:
     "An answer taken apart by one level."
@@ -208,7 +209,7 @@ def is_words(text:str)->bool:
     bare = re.sub(r'\\text\{([^{}]*)\}', r' \1 ', text)
     without_macros = re.sub(r'\\[A-Za-z]+', '', bare)
     long_words = re.search('[A-Za-z]{4,}|[A-Za-z]{2,} +[A-Za-z]{2,}', without_macros)
-    return bool('\\text' in text or re.fullmatch(r"[A-Za-z' .-]{2,}", bare) or long_words)
+    return bool('\\text' in text or re.fullmatch(r"\s*[A-Za-z]{2,}(?:[ '.]+[A-Za-z]+)*\s*", bare) or long_words)
 
 def take_apart(text:str)->Node:
     "The outermost structure of a normalised answer; 'value' or 'words' where there is none."

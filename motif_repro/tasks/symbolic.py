@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 
-# %% ../../nbs/tasks/symbolic.ipynb #6bc9ee4b
+# %% ../../nbs/tasks/symbolic.ipynb #8e9fb8b7
 def with_dots(latex:str)->str:
     "`latex` with a dot in every product that starts with a number: 2(3) → 2\\cdot(3)."
-    return re.sub(r'([\d)}])\s*(?=\(|\\left\(|\\frac|\\binom)', r'\1\\cdot ', re.sub(r'(\\\w+|[\^_])\s*\{', r'\1{', latex))
+    function = r'\\[a-z]+(?:[\^_](?:\{[^{}]*\}|\w))+'   # \sin^{2}(x), \log_2(x): no product
+    dotted = lambda m: m[0] if m[1] else m[2] + r'\cdot '
+    return re.sub(rf'({function})|([\d)}}])\s*(?=\(|\\frac|\\binom)', dotted, latex)
 
 @lru_cache(1000)
 def parse_formula(
