@@ -39,7 +39,7 @@ def verify(
     except UserError: raise
     except Exception as e: return Verdict('verifier_error', f"{type(e).__name__}: {e}"[:500])
 
-# %% ../../nbs/tasks/verify.ipynb #bd8d9ed7
+# %% ../../nbs/tasks/verify.ipynb #2a01a6a4
 MAX_REMEMBERED = 10_000  # pairs whose verdict is kept for when they come again
 
 def fingerprint(task:Task, response:str)->bytes:
@@ -56,7 +56,7 @@ def stream_verdicts(
     "Check pairs in parallel, each different one once."
     num_workers = num_workers or num_cores()
     waiting:deque[Future|Verdict] = deque()
-    known:OrderedDict[object,Future] = OrderedDict()  # fingerprint → its check
+    known:OrderedDict[bytes,Future] = OrderedDict()  # fingerprint → its check
     def check(task, response):
         start = time.perf_counter()
         return verify(task, response, sandbox=sandbox), time.perf_counter() - start
@@ -66,8 +66,7 @@ def stream_verdicts(
             for pair in pairs:
                 if isinstance(pair, Verdict): waiting.append(pair)
                 else:
-                    try: key = fingerprint(*pair)
-                    except RecursionError: key = object()   # metadata nested a thousand deep: never the same twice
+                    key = fingerprint(*pair)
                     if key not in known: known[key] = pool.submit(check, *pair)
                     waiting.append(known[key])
                     if len(known) > MAX_REMEMBERED: known.popitem(last=False)
