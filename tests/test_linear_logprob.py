@@ -64,7 +64,7 @@ def test_a_frozen_input_costs_no_product(monkeypatch):
         return len(calls)
     assert [products(h, w), products(h, w.detach()), products(h.detach(), w)] == [2, 1, 1]
 
-def test_bf16_gradients_of_the_weight_are_summed_in_fp32():
+def test_bf16_gradients_of_the_weight_are_summed_in_fp32(small_tiles):
     "4,096 equal contributions of 1/256: added up in bf16 they stop growing."
     h = torch.full((4096, 1), 2**-8, dtype=torch.bfloat16)
     w = torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True)

@@ -15,7 +15,10 @@ REDUCED = {'tasks.max_terms': 4, 'tasks.max_ops': 2, 'tasks.max_constraints': 2,
            'sft.steps': 4, 'rl.steps': 2, 'rl.prompts_per_step': 3, 'rl.group_size': 4, 'rl.max_new_tokens': 12, 'rl.test_problems': 4, 'rl.num_samples': 2,
            'evaluate.num_samples': 2, 'evaluate.max_new_tokens': 12, 'lesson_1.steps': 1, 'lesson_1.num_problems': 6, 'lesson_1.max_new_tokens': 8,
            'lesson_3.rounds': 1, 'lesson_3.steps_per_round': 1, 'lesson_3.prompts_per_step': 3, 'lesson_3.group_size': 2, 'lesson_3.max_new_tokens': 8,
-           'lesson_3.num_problems': 3, 'lesson_3.num_samples': 2}
+           'lesson_3.num_problems': 3, 'lesson_3.num_samples': 2,
+           'long_context.steps': 2, 'long_context.examples_per_size': 2, 'long_context.num_short': 20, 'long_context.max_pairs': 4,
+           'long_context.test_per_size': 1, 'lesson_2.layout_steps': 2, 'lesson_2.steps': 20, 'lesson_2.train_per_size': 10, 'lesson_2.test_per_size': 1,
+           'lesson_2.hidden_size': 16, 'lesson_4.smallest_tokens': 64, 'lesson_4.smallest_vocab': 128, 'lesson_4.peer_width': 32}
 # A namespace of its own has no network, not even the loopback that a Jupyter kernel talks over: bring that up.
 NO_NETWORK = ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh']
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['StageParams', 'TasksParams', 'TracesParams', 'TrainParams', 'BaseParams', 'SftParams', 'LongContextParams',
-           'RlParams', 'EvaluateParams', 'Lesson1Params', 'Lesson3Params', 'ReportParams', 'code_cells',
-           'is_parameters', 'notebook_parameters', 'parse_value', 'Given', 'profile_names', 'read_profile', 'read_set',
-           'ProfileKeys', 'Profile', 'load_profile']
+           'RlParams', 'EvaluateParams', 'Lesson1Params', 'Lesson2Params', 'Lesson3Params', 'Lesson4Params',
+           'ReportParams', 'code_cells', 'is_parameters', 'notebook_parameters', 'parse_value', 'Given',
+           'profile_names', 'read_profile', 'read_set', 'ProfileKeys', 'Profile', 'load_profile']
 
 # %% ../../nbs/pipeline/profiles.ipynb #e6292725
 import ast, json, re
@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #f230931b
+# %% ../../nbs/pipeline/profiles.ipynb #9402d507
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -134,6 +134,23 @@ class Lesson1Params(StageParams):
     num_problems: int = Field(ge=2)
     max_new_tokens: int = Field(ge=1)
 
+class Lesson2Params(StageParams):
+    seed: int = Field(ge=0)
+    num_seeds: int = Field(ge=1)
+    zero_stages: list[Literal[0, 1, 2, 3]] = Field(min_length=1)
+    checkpoint_policies: list[Literal['none', 'full']] = Field(min_length=1)
+    layout_steps: int = Field(ge=1)
+    planner_lengths: list[int] = Field(min_length=1)
+    steps: int = Field(ge=20)
+    seq_len: int = Field(ge=96)
+    rows_per_step: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, lt=1)
+    max_short: int = Field(ge=2, le=11)
+    max_long: int = Field(ge=3, le=12)
+    train_per_size: int = Field(ge=1)
+    test_per_size: int = Field(ge=1)
+    hidden_size: int = Field(ge=16)
+
 class Lesson3Params(StageParams):
     seed: int = Field(ge=0)
     num_seeds: int = Field(ge=1)
@@ -145,6 +162,16 @@ class Lesson3Params(StageParams):
     max_new_tokens: int = Field(ge=1)
     num_problems: int = Field(ge=3)
     num_samples: int = Field(ge=1)
+
+class Lesson4Params(StageParams):
+    seed: int = Field(ge=0)
+    smallest_tokens: int = Field(ge=16)
+    smallest_vocab: int = Field(ge=16)
+    width: int = Field(ge=1)
+    max_naive: int = Field(ge=1)
+    peer_width: int = Field(ge=1)
+    peer_sizes: list[list[int]]
+    rollout_len: int = Field(ge=64)
 
 class ReportParams(StageParams): pass
 

@@ -7,7 +7,7 @@ __all__ = ['STAGES', 'RECIPE', 'HANDOVER', 'StageSpec', 'upstream', 'downstream'
            'stage_recipe', 'stage_key', 'read_record', 'input_hash', 'what_changed', 'git_commit', 'surroundings',
            'Stage', 'find_inputs', 'open_stage']
 
-# %% ../../nbs/pipeline/stages.ipynb #a2688e37
+# %% ../../nbs/pipeline/stages.ipynb #655e2649
 import ast, hashlib, json, os, platform, shutil, subprocess, sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,10 +22,10 @@ from .. import __version__
 from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, content_hash, disk_errors
 from ..core.settings import find_root, load_settings, validated
-from .profiles import (BaseParams, EvaluateParams, Lesson1Params, Lesson3Params, LongContextParams, ReportParams,
+from .profiles import (BaseParams, EvaluateParams, Lesson1Params, Lesson2Params, Lesson3Params, Lesson4Params, LongContextParams, ReportParams,
                                            RlParams, SftParams, TasksParams, TracesParams, code_cells, is_parameters)
 
-# %% ../../nbs/pipeline/stages.ipynb #ad08a0fe
+# %% ../../nbs/pipeline/stages.ipynb #d547b3b3
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:
     "What the runner knows of a stage."
@@ -49,7 +49,9 @@ STAGES = dict(
                          outputs=('results.jsonl',)),
 )
 STAGES['lesson_1'] = StageSpec(notebook='lessons/1_alignment.ipynb', params=Lesson1Params, needs=('tasks', 'traces', 'base'), outputs=('claim_rows.jsonl',))
+STAGES['lesson_2'] = StageSpec(notebook='lessons/2_long_context.ipynb', params=Lesson2Params, outputs=('claim_rows.jsonl',))
 STAGES['lesson_3'] = StageSpec(notebook='lessons/3_rl.ipynb', params=Lesson3Params, needs=('tasks', 'long_context'), outputs=('claim_rows.jsonl',))
+STAGES['lesson_4'] = StageSpec(notebook='lessons/4_memory.ipynb', params=Lesson4Params, outputs=('claim_rows.jsonl',))
 STAGES['report'] = StageSpec(notebook='recipe/90_report.ipynb', params=ReportParams, needs=tuple(STAGES),
                              outputs=('report.html', 'claims.json'), publish=('report.html', 'claims.json'), reads_records=True)
 

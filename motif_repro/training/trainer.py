@@ -248,15 +248,15 @@ def print_progress(steps:int, times:int=10)->Callable:
         if (row['step'] + 1) % every == 0: print(f"step {row['step'] + 1:>{len(str(steps))}}/{steps}   loss {row['loss']:.4f}", flush=True)
     return on_step
 
-# %% ../../nbs/training/trainer.ipynb #5d0cc200
+# %% ../../nbs/training/trainer.ipynb #1cff059f
 def torchrun(
     code:str,             # Python that every process runs
     argument:str|Path,    # its sys.argv[1]
     num_processes:int,
 ):
     "Run `code` in several processes of one group on this machine; the end of their errors is raised."
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={num_processes}', '--no-python',
-               sys.executable, '-c', code, str(argument)]
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--local-addr=localhost',   # a host whose name leads nowhere hangs
+               f'--nproc_per_node={num_processes}', '--no-python', sys.executable, '-c', code, str(argument)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode: raise RuntimeError(f"{num_processes} processes failed (exit {done.returncode}):\n{done.stderr[-3000:]}")
 
