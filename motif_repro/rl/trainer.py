@@ -32,7 +32,7 @@ from ..training.packing import IGNORE
 from ..training.trainer import (CompletionLoss, MetricsLog, import_deepspeed, keep_metrics, learning_rate, load_checkpoint,
                                           make_engine, save_checkpoint, start_process_group)
 
-# %% ../../nbs/rl/trainer.ipynb #5b1cf719
+# %% ../../nbs/rl/trainer.ipynb #26f4295f
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class RLJob:
     min_probability: float = 0.5    # of lying in it, for a task to take part
     forgetting: float = 0.95        # what a counted answer is worth a step later
     allow_reduced_assurance: bool = False  # learn also from programs whose tests ran in their own process
-    micro_tokens: int = 8192        # of a micro-batch, padding included
+    micro_tokens: int = 4096        # of a micro-batch, padding included
     sample_batch: int = 512         # answers sampled at a time
     zero_stage: int = 0             # as for TrainJob, also the next two
     bf16: bool = False
