@@ -20,7 +20,7 @@ total = lambda config, step: sum(estimate(config, step).values())
 slow = lambda **changes: pytest.param(changes, marks=pytest.mark.slow)
 
 @pytest.mark.parametrize('name', CONFIGS)
-@pytest.mark.parametrize('changes', [dict(), dict(itemsize=4, state_bytes=8, checkpoint='full', seq_len=32_768), slow(checkpoint='full'),
+@pytest.mark.parametrize('changes', [dict(checkpoint='full'), slow(itemsize=4, state_bytes=8, checkpoint='full', seq_len=32_768), slow(),
                                      slow(loss='naive', checkpoint='full', seq_len=2048), slow(seq_len=1_048_576, checkpoint='full')], ids=str)
 def test_estimate_against_simulation(name, changes):
     config, step = CONFIGS[name](), replace(STEP, **changes)
