@@ -24,7 +24,7 @@ ProfileOption = Annotated[Optional[str], typer.Option('--profile', '-p', help='A
 RunsDirOption = Annotated[Optional[Path], typer.Option('--runs-dir', help='Where runs are kept.', show_default='the one in settings.ini')]
 SetOption     = Annotated[list[str], typer.Option('--set', metavar='STAGE.PARAMETER=VALUE', help='Set a parameter: --set sft.steps=20.')]
 
-# %% ../../nbs/pipeline/cli.ipynb #3e5af28d
+# %% ../../nbs/pipeline/cli.ipynb #6272eca9
 @app.command()
 def run(
     profile:ProfileOption=None,
@@ -38,7 +38,7 @@ def run(
     "Run the stages of a profile; what is finished and unchanged is kept."
     reasons = run_pipeline(profile, only=only, start=start, force=force, sets=sets, dry_run=dry_run, runs_dir=runs_dir)
     if dry_run:
-        for stage, reason in reasons.items(): print(f"{stage:<12}{'would run' if reason else 'kept':<11}{reason}".rstrip())
+        for stage, reason in reasons.items(): print(f"{stage:<14}{'would run' if reason else 'kept':<11}{reason}".rstrip())
 
 # %% ../../nbs/pipeline/cli.ipynb #5cc6f9b5
 @app.command()

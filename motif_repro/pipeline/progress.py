@@ -42,7 +42,7 @@ def keep_time(run:Path, name:str, seconds:float):
     times = read_times(run) | {name: round(seconds, 1)}
     with atomic_path(run/'times.json') as path: path.write_text(json.dumps(times, indent=1))
 
-# %% ../../nbs/pipeline/progress.ipynb #77b7b0cd
+# %% ../../nbs/pipeline/progress.ipynb #43e14416
 @dataclass(kw_only=True)
 class Progress:
     "What the user sees of a run."
@@ -55,7 +55,7 @@ class Progress:
 
     def __post_init__(self):
         self.live = sys.stdout.isatty()
-        print(f"{'stage':<12}{'':<9}{'time':>7}{'elapsed':>9}{'left':>7}")
+        print(f"{'stage':<14}{'':<9}{'time':>7}{'elapsed':>9}{'left':>7}")
 
     def _elapsed_left(self, todo:Mapping[str,float])->tuple[str,str]:
         left_s = {name: None if name not in self.usual_s else max(0, self.usual_s[name] - running) for name, running in todo.items()}
@@ -65,7 +65,7 @@ class Progress:
         "Something happened to a stage; `todo` holds for each unfinished one the seconds it has been running."
         elapsed, left = self._elapsed_left(todo)
         if self.live: print('\r\033[K', end='')
-        print(f"{name:<12}{state:<9}{'' if seconds is None else clock(seconds):>7}{elapsed:>9}{left:>7}  {note}".rstrip(), flush=True)
+        print(f"{name:<14}{state:<9}{'' if seconds is None else clock(seconds):>7}{elapsed:>9}{left:>7}  {note}".rstrip(), flush=True)
 
     def running(self, todo:Mapping[str,float]):
         "Show what is running, if it is time to."

@@ -267,13 +267,13 @@ def _execute(run:Run, selected:list[str], settings:Settings, force:bool)->dict[s
     for path in published: print(run.shown(path))
     return outcome
 
-# %% ../../nbs/pipeline/runner.ipynb #0b18e3b0
+# %% ../../nbs/pipeline/runner.ipynb #b3f5f6b2
 def status_table(run:Run)->str:
     "A line for each stage: whether it is up to date, when it finished, how long it took, what came out."
-    lines, times = [f"{'stage':<12}{'finished':<22}{'time':>7}  "], read_times(run.folder)
+    lines, times = [f"{'stage':<14}{'finished':<22}{'time':>7}  "], read_times(run.folder)
     for name in run.stages:
         record, why = read_record(run.final(name)), run.why(name)
         when = record['finished'][:16].replace('T', ' ') + ' UTC' if record else '-'
         note = f"{record['headline']}{why and f' (out of date: {why})'}" if record else why
-        lines.append(f"{name:<12}{when:<22}{clock(times[name]) if name in times else '':>7}  {note}")
+        lines.append(f"{name:<14}{when:<22}{clock(times[name]) if name in times else '':>7}  {note}")
     return '\n'.join([str(run.shown(run.folder)), *lines])
