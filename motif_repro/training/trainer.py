@@ -8,8 +8,8 @@ __all__ = ['CHECKPOINT_POLICIES', 'TrainJob', 'learning_rate', 'CompletionLoss',
            'load_checkpoint', 'keep_metrics', 'MetricsLog', 'encode_traces', 'run_job', 'print_progress', 'torchrun',
            'launch', 'main']
 
-# %% ../../nbs/training/trainer.ipynb #1f95bc3f
-import json, math, os, shutil, subprocess, sys, time
+# %% ../../nbs/training/trainer.ipynb #b067e66d
+import json, math, os, shutil, subprocess, sys, time, warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -100,13 +100,14 @@ def set_checkpoint_policy(model:nn.Module, policy:str):
     elif model.supports_gradient_checkpointing: model.activation_checkpointing_enable(dict(use_reentrant=False))
     else: raise UserError(f"checkpoint_policy='full': {type(model).__name__} can't checkpoint its layers; set 'none'")
 
-# %% ../../nbs/training/trainer.ipynb #44b6630c
+# %% ../../nbs/training/trainer.ipynb #7438bfbd
 def import_deepspeed():
     "DeepSpeed without its probing and compiling of ops."
     os.environ.setdefault('DS_ACCELERATOR', 'cuda' if torch.cuda.is_available() else 'cpu')
     import deepspeed
     from deepspeed.ops.op_builder.all_ops import ALL_OPS
     deepspeed.utils.logger.setLevel('WARNING')
+    warnings.filterwarnings('ignore', r'.*torch\.distributed\..* is deprecated', FutureWarning)   # its calls, not ours
     if os.environ.get('MOTIF_COMPILE_OPS') != '1': deepspeed.ops.__compatible_ops__ = dict.fromkeys(ALL_OPS, False)
     return deepspeed
 
