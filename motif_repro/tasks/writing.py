@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['WORDS', 'WISHES', 'SOURCES', 'MAX_CONSTRAINTS', 'word_list', 'repetition', 'draw_writing']
 
-# %% ../../nbs/tasks/writing.ipynb #e0509aeb
+# %% ../../nbs/tasks/writing.ipynb #ac6d7ea6
 import random
 
 from ..core.errors import UserError, nearest
 from .drawing import collect, task_id
+from .instructions import verify_instructions
+from .math import JUNK
 from .schema import Task
 
 # %% ../../nbs/tasks/writing.ipynb #d632b23c
@@ -43,7 +45,7 @@ def repetition(num_constraints:int, rng:random.Random)->tuple[list[str],list[dic
 
 SOURCES = dict(word_list=word_list, repetition=repetition)
 
-# %% ../../nbs/tasks/writing.ipynb #dd084882
+# %% ../../nbs/tasks/writing.ipynb #3526d5fa
 MAX_CONSTRAINTS = dict(word_list=4, repetition=2)
 
 def draw_writing(
@@ -59,7 +61,8 @@ def draw_writing(
     def draw():
         wordings, constraints, words = SOURCES[source](num_constraints, rng)
         question = f"Write {', '.join(wordings)}."
-        return Task(id=task_id(source, num_constraints, question), domain='instructions', question=question, answer=' '.join(words),
+        task = Task(id=task_id(source, num_constraints, question), domain='instructions', question=question, answer=' '.join(words),
                     difficulty=num_constraints, source=source,
                     metadata=dict(constraints=list(constraints), steps=[f'{i} {word}' for i, word in enumerate(words, 1)]))
+        return None if any(verify_instructions(task, junk).reward for junk in JUNK) else task   # "avoid sun" alone asks for too little
     return collect(draw, num, split) if num_constraints <= MAX_CONSTRAINTS[source] else []
