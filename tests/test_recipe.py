@@ -17,7 +17,7 @@ REDUCED = {'tasks.max_terms': 4, 'tasks.max_ops': 2, 'tasks.max_constraints': 2,
            'lesson_3.rounds': 1, 'lesson_3.steps_per_round': 1, 'lesson_3.prompts_per_step': 3, 'lesson_3.group_size': 2, 'lesson_3.max_new_tokens': 8,
            'lesson_3.num_problems': 3, 'lesson_3.num_samples': 2,
            'long_context.steps': 2, 'long_context.examples_per_size': 2, 'long_context.num_short': 20, 'long_context.max_pairs': 4,
-           'long_context.test_per_size': 1, 'lesson_2.layout_steps': 2, 'lesson_2.steps': 20, 'lesson_2.train_per_size': 10, 'lesson_2.test_per_size': 1,
+           'long_context.test_per_size': 1, 'lesson_2.layout_steps': 2, 'lesson_2.zero_stages': '[0, 2]', 'lesson_2.planner_lengths': '[2048]', 'lesson_2.steps': 20, 'lesson_2.train_per_size': 10, 'lesson_2.test_per_size': 1,
            'lesson_2.hidden_size': 16, 'lesson_4.smallest_tokens': 64, 'lesson_4.smallest_vocab': 128, 'lesson_4.peer_width': 32}
 # A namespace of its own has no network, not even the loopback that a Jupyter kernel talks over: bring that up.
 NO_NETWORK = ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh']
@@ -61,13 +61,15 @@ def test_rejected_traces_lie_in_a_file_with_reasons(run):
     metrics = read_record(run/'traces')['metrics']
     assert len(kept) + len(rejected) == metrics['num_traces'] and all(row['verdict'] in ('wrong', 'no_answer') and row['detail'] for row in rejected)
 
-@pytest.mark.parametrize('stage', STAGES)
+LONG = ('base', 'long_context', 'rl', 'lesson_1', 'lesson_2', 'lesson_3')   # what they do beyond opening a stage, the run above has shown
+
+@pytest.mark.parametrize('stage', [pytest.param(stage, marks=[pytest.mark.slow]*(stage in LONG)) for stage in STAGES])
 def test_each_notebook_runs_by_plain_papermill_from_its_own_folder(run, stage, tmp_path):
     "Without our command line: inputs are those of the last run, outputs go to runs/manual."
     notebook = ROOT/'nbs'/STAGES[stage].notebook
     runs = tmp_path/'runs'
     shutil.copytree(run, runs/'smoke', ignore=shutil.ignore_patterns('.work'))
-    changed = [word for key, value in REDUCED.items() if key.startswith(f'{stage}.') for word in ('-p', key.partition('.')[2], str(value))]
+    changed = [word for key, value in REDUCED.items() if key.startswith(f'{stage}.') for word in ('-y', f"{key.partition('.')[2]}: {value}")]
     environ = os.environ | dict(MOTIF_REPRO_RUNS_DIR=str(runs), PATH=f"{BIN}:{os.environ['PATH']}")
     cwd = notebook.parent if list(STAGES).index(stage) % 2 else ROOT   # half of them from their own folder, half from the top
     done = subprocess.run([BIN/'papermill', os.path.relpath(notebook, cwd), tmp_path/'out.ipynb', '--no-progress-bar', *changed], cwd=cwd, env=environ,
