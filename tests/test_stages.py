@@ -124,8 +124,8 @@ def test_same_outputs_spare_what_follows(finished):
 def test_a_failure_is_shown_and_what_finished_is_kept(finished):
     failed = run_toys(finished, sets=['left.crash=true', 'left.pause_s=0', 'right.size=9'])
     assert failed.returncode == 1
-    for words in ('left        FAILED', 'In [4]', "→ if crash: raise KeyError('a planted error')", "KeyError: 'a planted error'",
-                  'runs/smoke/notebooks/left.ipynb', 'right       done'): assert words in failed.stdout, words
+    for words in ('left          FAILED', 'In [4]', "→ if crash: raise KeyError('a planted error')", "KeyError: 'a planted error'",
+                  'runs/smoke/notebooks/left.ipynb', 'right         done'): assert words in failed.stdout, words
     assert 'StageFailed: failed: left' in failed.stderr and 'join        done' not in failed.stdout
     assert plan(finished, sets=['right.size=9']) == dict(left='', right='', join='changed: input right')
 
