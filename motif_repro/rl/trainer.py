@@ -7,7 +7,7 @@ __all__ = ['CORRECTIONS', 'RLJob', 'PolicyLogprobs', 'batch_loss', 'clipping', '
            'save_state', 'load_state', 'tasks_by_domain', 'count_answers', 'Stopwatch', 'rl_step', 'run_rl',
            'print_rewards']
 
-# %% ../../nbs/rl/trainer.ipynb #62843cc6
+# %% ../../nbs/rl/trainer.ipynb #87f506ee
 import json, math, time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -30,7 +30,7 @@ from ..tasks.schema import Task, read_tasks
 from ..tasks.verify import verify_all
 from ..training.packing import IGNORE
 from ..training.trainer import (CompletionLoss, MetricsLog, import_deepspeed, keep_metrics, learning_rate, load_checkpoint,
-                                          make_engine, save_checkpoint, start_process_group)
+                                          make_engine, print_steps, save_checkpoint, start_process_group)
 
 # %% ../../nbs/rl/trainer.ipynb #26f4295f
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
@@ -232,7 +232,7 @@ def rl_step(engine, tokenizer, job:RLJob, step:int, by_domain:dict, rates:PassRa
     row = dict(step=step) | rollout_metrics(fresh) | dict(in_band=band_share) | learned
     return row, to_learn_from(waiting + fresh, step + 1, job.reuse), watch.seconds
 
-# %% ../../nbs/rl/trainer.ipynb #f704f344
+# %% ../../nbs/rl/trainer.ipynb #944a31f9
 def run_rl(
     job:RLJob,
     on_step:Callable|None=None,       # called with the metrics of each step
@@ -266,10 +266,8 @@ def run_rl(
     return metrics
 
 def print_rewards(steps:int, times:int=10)->Callable:
-    "An `on_step` that prints about `times` lines over the run."
-    every = max(1, steps//times)
-    def on_step(row):
-        if (row['step'] + 1) % every: return
+    "Prints each domain's reward now and then."
+    def said(row):
         rewards = '   '.join(f"{name.removeprefix('reward_')} {value:.0%}" for name, value in row.items() if name.startswith('reward_'))
-        print(f"step {row['step'] + 1:>{len(str(steps))}}/{steps}   {rewards}   without advantage {row['zero_advantage']:.0%}", flush=True)
-    return on_step
+        return f"{rewards}   without advantage {row['zero_advantage']:.0%}"
+    return print_steps(steps, said, times)

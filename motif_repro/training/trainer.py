@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHECKPOINT_POLICIES', 'TrainJob', 'learning_rate', 'CompletionLoss', 'head_is_linear', 'set_checkpoint_policy',
            'import_deepspeed', 'start_process_group', 'check_rows', 'make_engine', 'train_step', 'save_checkpoint',
-           'load_checkpoint', 'keep_metrics', 'MetricsLog', 'encode_traces', 'run_job', 'print_progress', 'torchrun',
-           'launch', 'main']
+           'load_checkpoint', 'keep_metrics', 'MetricsLog', 'encode_traces', 'run_job', 'print_steps', 'print_progress',
+           'torchrun', 'launch', 'main']
 
 # %% ../../nbs/training/trainer.ipynb #b067e66d
 import json, math, os, shutil, subprocess, sys, time, warnings
@@ -241,13 +241,21 @@ def run_job(
     engine.destroy()
     return metrics
 
-# %% ../../nbs/training/trainer.ipynb #a266acfb
-def print_progress(steps:int, times:int=10)->Callable:
+# %% ../../nbs/training/trainer.ipynb #5e01f978
+def print_steps(
+    steps:int,
+    said:Callable,  # of a row of metrics, what the line says of it
+    times:int=10,
+)->Callable:
     "An `on_step` that prints about `times` lines over the run."
     every = max(1, steps//times)
     def on_step(row):
-        if (row['step'] + 1) % every == 0: print(f"step {row['step'] + 1:>{len(str(steps))}}/{steps}   loss {row['loss']:.4f}", flush=True)
+        if (row['step'] + 1) % every == 0: print(f"step {row['step'] + 1:>{len(str(steps))}}/{steps}   {said(row)}", flush=True)
     return on_step
+
+def print_progress(steps:int, times:int=10)->Callable:
+    "Prints the loss now and then."
+    return print_steps(steps, lambda row: f"loss {row['loss']:.4f}", times)
 
 # %% ../../nbs/training/trainer.ipynb #1cff059f
 def torchrun(
