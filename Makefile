@@ -80,7 +80,7 @@ ifeq ($(CONSTRAINTS),constraints.txt)
 	@$(PIP) --no-deps '$(TORCH)+cpu' 2>/dev/null || $(PIP) --no-deps --index-url $(TORCH_INDEX) '$(TORCH)' || \
 	  { echo "no CPU build of $(TORCH): name an index that holds it: make TORCH_INDEX=https://... $(MAKECMDGOALS)"; exit 1; }
 endif
-	@$(PIP) --use-pep517 --constraint $(CONSTRAINTS) --editable '.[dev,docs]'
+	@$(PIP) --use-pep517 --constraint $(CONSTRAINTS) --editable '.[dev,docs,bench]'
 	@touch $@
 
 reference: reproduce  ## keep that run as the one that README shows
