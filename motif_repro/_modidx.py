@@ -458,6 +458,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'motif_repro/pipeline/bench.py'),
                                             'motif_repro.pipeline.bench.device_name': ( 'pipeline/bench.html#device_name',
                                                                                         'motif_repro/pipeline/bench.py'),
+                                            'motif_repro.pipeline.bench.logits_mib': ( 'pipeline/bench.html#logits_mib',
+                                                                                       'motif_repro/pipeline/bench.py'),
                                             'motif_repro.pipeline.bench.loss_and_gradients': ( 'pipeline/bench.html#loss_and_gradients',
                                                                                                'motif_repro/pipeline/bench.py'),
                                             'motif_repro.pipeline.bench.loss_inputs': ( 'pipeline/bench.html#loss_inputs',
