@@ -26,10 +26,13 @@ PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 NBDEV_TEST := OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore:resource_tracker $(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|^(recipe|lessons)$$'
 PYTEST     := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+BENCHES := loss polynorm attention generate
+benches  = for bench in $(BENCHES); do $(BIN)/motif-repro bench $$bench --device $(1) || exit; done
+
 timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu docs lab notebooks recipe-notebooks reference install sandbox system fresh-clone clean
+.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu bench bench-gpu kernel-package docs lab notebooks recipe-notebooks reference install sandbox system fresh-clone clean
 
 help:  ## list these targets
 	@awk -F ': .*## |: *## ' '/^[a-z-]+:.*##/ { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +56,15 @@ test-slow: $(READY)  ## the tests that take minutes
 
 test-gpu: $(READY)  ## the tests that need a CUDA device
 	$(call timed,$@,$(NBDEV_TEST) --flags gpu --n-workers 1 && $(BIN)/pytest -m gpu)
+
+bench: $(READY)  ## measure our kernels and every public peer on this machine; rows go to kernels/results
+	$(call timed,$@,$(call benches,cpu))
+
+bench-gpu: $(READY)  ## the same on a CUDA device, at the sizes of the model
+	$(call timed,$@,$(call benches,cuda))
+
+kernel-package: $(READY)  ## make the Hub kernel package in kernels/ from the library
+	$(BIN)/python kernels/make_package.py
 
 docs: $(READY)  ## build the site: open _site/index.html
 	$(call timed,$@,$(BIN)/python nbs/_docs/make_site.py)
