@@ -101,7 +101,7 @@ def differentiate_kernel(tile, stride, num_rows, num_columns, first_row, first_c
         d = (tl.where(first_column + column == target[:, None], g[:, None], 0.) - p*pull)*slope
         tl.store(tile[:, None] + column, d.to(tile.dtype.element_ty), mask=inside)
 
-# %% ../../nbs/kernels/linear_logprob_triton.ipynb #811bbc8d
+# %% ../../nbs/kernels/linear_logprob_triton.ipynb #c165e379
 @dataclass
 class Tokens:
     "What is known of each token: its options, and the running sums over the vocabulary."
@@ -118,7 +118,7 @@ class Tokens:
         "Run a kernel over a tile of raw logits whose first row and column are those."
         rows, columns = block_shape(tile.shape[1])
         kernel[(triton.cdiv(len(tile), rows),)](tile, tile.stride(0), *tile.shape, first_row, first_column, self.bias, self.targets, self.temperature,
-                                                self.m, self.s0, self.s1, *results, self.softcap, ROWS=rows, BLOCK=columns, num_warps=WARPS)
+                                                self.m, self.s0, self.s1, *results, self.softcap, ROWS=rows, BLOCK=columns, num_warps=WARPS, enable_fp_fusion=True)
 
     def fold(self, tile, first_row, first_column):
         "Take in the raw logits of some rows and columns."

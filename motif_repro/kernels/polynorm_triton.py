@@ -99,7 +99,7 @@ def backward_kernel(x, x_stride, up, up_stride, grad, grad_stride, weight, bias,
     tl.store(small + row*4 + 2, (r1*s1)[:, None], mask=live)
     tl.store(small + row*4 + 3, s0[:, None], mask=live)
 
-# %% ../../nbs/kernels/polynorm_triton.ipynb #eb587be5
+# %% ../../nbs/kernels/polynorm_triton.ipynb #2f1a7c9c
 def as_rows(x:Tensor|None)->Tensor|None:  # [..., H] → [rows, H]
     "All but the last dimension in one, copied only where the numbers of a row lie apart."
     if x is None: return None
@@ -113,7 +113,7 @@ def launch(kernel, x, num_rows, width, *args):
     rows, columns = block_shape(width)
     acc = tl.float64 if x.dtype == torch.float64 else tl.float32
     with torch.cuda.device_of(x):
-        if num_rows: kernel[(triton.cdiv(num_rows, rows),)](*args, ACC=acc, ROWS=rows, BLOCK=columns, num_warps=WARPS)
+        if num_rows: kernel[(triton.cdiv(num_rows, rows),)](*args, ACC=acc, ROWS=rows, BLOCK=columns, num_warps=WARPS, enable_fp_fusion=True)
 
 class PolyNormTriton(torch.autograd.Function):
     "PolyNorm, times `up` where there is one, on CUDA; keeps its inputs only."
