@@ -17,10 +17,11 @@ from ..core.errors import UserError, nearest
 from .backends import kernel_backend
 from .polynorm import upcast
 
-# %% ../../nbs/kernels/linear_logprob.ipynb #a6a854ba
+# %% ../../nbs/kernels/linear_logprob.ipynb #3137f645
 def linear_logprob_reference(hidden, weight, targets, *, bias=None, temperature=1., softcap=None, ignore_index=-100):
     "`linear_logprob` as its equations read, with all logits in memory."
     z = upcast(hidden @ weight.T) + (0 if bias is None else upcast(bias))
+    if isinstance(temperature, Tensor): temperature = temperature[:, None]
     logp = ((softcap*torch.tanh(z/softcap) if softcap else z)/temperature).log_softmax(-1)
     keep = targets != ignore_index
     return logp.gather(1, targets.where(keep, 0)[:, None])[:, 0].where(keep, 0), -(logp.exp()*logp).sum(-1).where(keep, 0)

@@ -6,7 +6,7 @@
 __all__ = ['LOSSES', 'FAMILIES', 'GIB', 'StepMemory', 'Shape', 'shape_of', 'moments', 'estimate', 'longest_context', 'step_peaks',
            'simulated_peak']
 
-# %% ../../nbs/training/memory.ipynb #8235b09a
+# %% ../../nbs/training/memory.ipynb #910ae15d
 from contextlib import nullcontext
 from dataclasses import dataclass
 from unittest.mock import patch
@@ -18,7 +18,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..core.errors import UserError, nearest
 from ..kernels import linear_logprob
-from .trainer import CHECKPOINT_POLICIES, set_checkpoint_policy
+from .trainer import CHECKPOINT_POLICIES, CompletionLoss, set_checkpoint_policy
 
 # %% ../../nbs/training/memory.ipynb #4d45d87d
 LOSSES = ('naive', 'fused')
@@ -44,7 +44,7 @@ class StepMemory:
             raise UserError(f"sequence_parallel={self.sequence_parallel} doesn't divide gpus={self.gpus}; choose a divisor")
         if self.zero_stage not in range(4): raise UserError(f"zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
 
-# %% ../../nbs/training/memory.ipynb #120a545e
+# %% ../../nbs/training/memory.ipynb #ddd80d2f
 @dataclass(frozen=True)
 class Shape:
     "Numbers of parameters and bytes a token of a causal LM, as far as memory depends on them."
@@ -77,15 +77,15 @@ def shape_of(config:PreTrainedConfig, itemsize:int=2)->Shape:
     if c.model_type == 'motif':
         signal = Q - c.num_noise_heads
         norm, attention = (8 + s)*D, 2*s*(2*Q + K)*d + 4*Q + (8 + s)*signal*2*d
-        return Shape(**common, kept=2*norm + attention + 4*s*I, kept_last=norm + 2*d*s, layer_params=(Q + 2*K)*d*D + 2*signal*d*D + 3*D*I + 2*D + 6*d + 4,
-                     scratch=(23 if s == 2 else 10)*I + 2*d*s, scratch_last=24*D + 2*d*s, scratch_params=2*D*I)
+        return Shape(**common, kept=2*norm + attention + 3*s*I, kept_last=norm + 2*d*s, layer_params=(Q + 2*K)*d*D + 2*signal*d*D + 3*D*I + 2*D + 6*d + 4,
+                     scratch=2*s*I + 20*I/64 + 2*d*s, scratch_last=24*D + 2*d*s, scratch_params=2*D*I)
     norm, attention = (4 + 2*s)*D, s*(2*Q + 2*K)*d + 4*Q
     if c.model_type == 'qwen3': attention += (4 + s)*(Q + K)*d   # its norms of queries and keys
     biases = (Q + 2*K)*d if c.model_type == 'qwen2' else 2*d if c.model_type == 'qwen3' else 0
     return Shape(**common, kept=2*norm + attention + 4*s*I, kept_last=norm + 2*d*s, layer_params=(2*Q + 2*K)*d*D + 3*D*I + 2*D + biases,
                  scratch=2*s*I + s*D + 2*d*s, scratch_last=24*D + 2*d*s, scratch_params=D*I)
 
-# %% ../../nbs/training/memory.ipynb #2d2d07bb
+# %% ../../nbs/training/memory.ipynb #dcfedf90
 GIB = 2**30
 
 def moments(config:PreTrainedConfig, step:StepMemory)->dict[str,dict[str,float]]:
@@ -106,7 +106,7 @@ def moments(config:PreTrainedConfig, step:StepMemory)->dict[str,dict[str,float]]
         'bottom layer': dict(activations=kept, recomputed=again, gradients=grads(m.layers - 1), scratch=scratch),
         'optimiser': dict(gradients=s*m.params/share(2), scratch=2*step.itemsize*m.embed_params/share(1)),
     }
-    tiles = 3*4*min(linear_logprob.ROWS*linear_logprob.COLUMNS, tokens*m.vocab)
+    tiles = (8 if s == 4 else 8 + s)*min(linear_logprob.ROWS*linear_logprob.COLUMNS, tokens*m.vocab)   # the product, in fp32, and a spare one
     loss = (dict(logits=tokens*m.vocab*step.logit_bytes) if step.loss == 'naive' else
             dict(gradients=head, scratch=tiles + 4*m.width*(tokens + linear_logprob.COLUMNS)))
     held['loss'] = dict(activations=m.layers*kept + tokens*m.kept_last) | loss
@@ -135,7 +135,7 @@ def longest_context(
         low, high = ((low + high)//2, high) if fits((low + high)//2) else (low, (low + high)//2)
     return low*multiple
 
-# %% ../../nbs/training/memory.ipynb #c8cc53e1
+# %% ../../nbs/training/memory.ipynb #ad7ac499
 def _causal_attention(module, q, k, v, mask, scaling=None, **kwargs):
     out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
     return out.transpose(1, 2).contiguous(), None
@@ -143,12 +143,9 @@ def _causal_attention(module, q, k, v, mask, scaling=None, **kwargs):
 ALL_ATTENTION_FUNCTIONS.register('causal_without_mask', _causal_attention)
 
 def _backward(model, tokens:int, rows:int, loss:str):
-    "Forward and backward on meaningless tokens."
+    "Forward and backward of the trainer's loss on meaningless tokens."
     ids = torch.zeros(rows, tokens, dtype=torch.int64)
-    inputs = dict(input_ids=ids, position_ids=torch.arange(tokens).expand(rows, tokens), use_cache=False)
-    if loss == 'naive': return F.cross_entropy(model(**inputs).logits.flatten(0, 1).float(), ids.flatten(), reduction='sum').backward()
-    hidden = model.base_model(**inputs).last_hidden_state.flatten(0, 1)
-    (-linear_logprob.LinearLogprob.apply(hidden, model.get_output_embeddings().weight, ids.flatten(), None, 1., None)[0].sum()).backward()
+    CompletionLoss(model, fused=loss == 'fused')(ids, torch.arange(tokens).expand(rows, tokens), ids).backward()
 
 def _tracked(fn, model, optimizer)->float:  # GiB
     from torch.distributed._tools.mem_tracker import MemTracker

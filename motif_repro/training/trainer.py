@@ -8,7 +8,7 @@ __all__ = ['CHECKPOINT_POLICIES', 'TrainJob', 'learning_rate', 'CompletionLoss',
            'load_checkpoint', 'keep_metrics', 'MetricsLog', 'encode_traces', 'run_job', 'print_steps', 'print_progress',
            'torchrun', 'launch', 'main']
 
-# %% ../../nbs/training/trainer.ipynb #b067e66d
+# %% ../../nbs/training/trainer.ipynb #b33f7a9c
 import json, math, os, shutil, subprocess, sys, time, warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -24,7 +24,7 @@ from torch.nn.utils import get_total_norm
 from ..alignment.traces import read_traces
 from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, read_rows
-from ..kernels.linear_logprob import linear_logprob
+from ..kernels.losses import linear_cross_entropy
 from ..model.loading import load_model, save_model
 from ..model.tokenizer import encode_conversation
 from .packing import IGNORE, Batch, Example, PackedBatches
@@ -60,7 +60,7 @@ def learning_rate(step:int, job:TrainJob)->float:
     done = (step - warmup)/max(1, job.steps - warmup)
     return job.learning_rate*(job.final_lr + (1 - job.final_lr)*0.5*(1 + math.cos(math.pi*done)))
 
-# %% ../../nbs/training/trainer.ipynb #3c545bad
+# %% ../../nbs/training/trainer.ipynb #3d7bcae8
 class CompletionLoss(nn.Module):
     "A causal LM as a function from a packed batch to the sum of its losses; it is what the engine wraps."
     def __init__(self,
@@ -73,10 +73,9 @@ class CompletionLoss(nn.Module):
     def forward(self, input_ids:Tensor, position_ids:Tensor, labels:Tensor)->Tensor:  # [R, T] each → []
         inputs, targets = dict(input_ids=input_ids, position_ids=position_ids, use_cache=False), labels.flatten()
         if not self.fused:
-            logits = self.model(**inputs).logits.flatten(0, 1)
-            return F.cross_entropy(logits[targets != IGNORE].float(), targets[targets != IGNORE], reduction='sum')
+            return F.cross_entropy(self.model(**inputs).logits.flatten(0, 1).float(), targets, ignore_index=IGNORE, reduction='sum')
         head, hidden = self.model.get_output_embeddings(), self.model.base_model(**inputs).last_hidden_state
-        return -linear_logprob(hidden.flatten(0, 1), head.weight, targets, bias=head.bias, ignore_index=IGNORE)[0].sum()
+        return linear_cross_entropy(hidden.flatten(0, 1), head.weight, targets, bias=head.bias, ignore_index=IGNORE, reduction='sum')
 
 # %% ../../nbs/training/trainer.ipynb #cc05a3ee
 @torch.no_grad()
