@@ -204,7 +204,7 @@ def test_checkpointing_leaves_gradients_as_they_are(use_reentrant):
     for checkpointing in (False, True):
         model = tiny().train()
         if checkpointing: model.activation_checkpointing_enable(dict(use_reentrant=use_reentrant))
-        model(ids, labels=ids).loss.backward()
+        model(ids, labels=ids, use_cache=False).loss.backward()   # keys from a cache lie elsewhere in memory, which alters the rounding
         gradients.append([p.grad for p in model.parameters()])
     for plain, checkpointed in zip(*gradients): torch.testing.assert_close(plain, checkpointed, atol=1e-7, rtol=1e-6)
 
