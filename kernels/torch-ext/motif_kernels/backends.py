@@ -2,7 +2,8 @@
 """One function says which back end computes a kernel on a device, and one line a kernel says why."""
 
 
-__all__ = ['KERNELS', 'BACKENDS', 'triton_problem', 'choose', 'kernel_backend', 'backend_report', 'run_interpreted']
+__all__ = ['KERNELS', 'BACKENDS', 'NUMBERS', 'WARPS', 'triton_problem', 'choose', 'kernel_backend', 'backend_report',
+           'block_shape', 'run_interpreted']
 
 import os
 import subprocess
@@ -42,6 +43,7 @@ def choose(
     if device == 'cpu': return 'torch', 'no CUDA device'   # the interpreter is slow: it has to be asked for
     return ('torch', problem.partition(';')[0]) if problem else ('triton', 'CUDA device')
 
+@torch.compiler.assume_constant_result   # a compiled model asks while it is compiled, not while it runs
 def kernel_backend(
     device:torch.device|str,  # where the tensors are
     backend:str|None=None,    # 'torch' or 'triton'; None: the environment variable MOTIF_KERNELS, and without it what is at hand
@@ -57,6 +59,13 @@ def backend_report(
     kind = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu')).type
     backend, reason = choose(kind, os.environ.get('MOTIF_KERNELS', ''), 'MOTIF_KERNELS')
     return '\n'.join(f"{kernel}: {backend} ({reason})" for kernel in KERNELS)
+
+NUMBERS, WARPS = 4096, 8   # of a Triton program
+
+def block_shape(width:int)->tuple[int,int]:  # of a row → rows, columns of a program; both powers of 2
+    "A row in one block where it fits; several rows where they are short."
+    columns = max(16, min(NUMBERS, 1 << (width - 1).bit_length()))
+    return NUMBERS//columns, columns
 
 def run_interpreted(
     code:str,  # Python source that imports Triton kernels

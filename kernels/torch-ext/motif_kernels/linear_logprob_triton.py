@@ -2,9 +2,9 @@
 """`linear_logprob` on CUDA: the matrix products by cuBLAS, tile by tile, and everything between them in two Triton kernels."""
 
 
-__all__ = ['LOGITS', 'WARPS', 'ROWS', 'COLUMNS', 'ONE_PASS_BYTES', 'tanh', 'load_logits', 'fold_kernel', 'differentiate_kernel',
-           'block_shape', 'Tokens', 'start_tokens', 'slices', 'tiles', 'add_product', 'recomputed_gradients',
-           'chunk_rows', 'one_pass', 'common_factor', 'LinearLogprobTriton', 'recompute_backward', 'scale_gradients']
+__all__ = ['ROWS', 'COLUMNS', 'ONE_PASS_BYTES', 'tanh', 'load_logits', 'fold_kernel', 'differentiate_kernel', 'Tokens',
+           'start_tokens', 'slices', 'tiles', 'add_product', 'recomputed_gradients', 'chunk_rows', 'one_pass',
+           'common_factor', 'LinearLogprobTriton', 'recompute_backward', 'scale_gradients']
 
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .errors import UserError
+from .backends import WARPS, block_shape
 
 @triton.jit
 def tanh(y):
@@ -95,13 +96,6 @@ def differentiate_kernel(tile, stride, num_rows, num_columns, first_row, first_c
         d = (tl.where(first_column + column == target[:, None], g[:, None], 0.) - p*pull)*slope
         tl.store(tile[:, None] + column, d.to(tile.dtype.element_ty), mask=inside)
 
-LOGITS, WARPS = 4096, 8   # of a program
-
-def block_shape(num_columns:int)->tuple[int,int]:  # of a tile → rows, columns of a program; both powers of 2
-    "A row in one block where it fits; several rows where they are short."
-    columns = max(16, min(LOGITS, triton.next_power_of_2(num_columns)))
-    return LOGITS//columns, columns
-
 @dataclass
 class Tokens:
     "What is known of each token: its options, and the running sums over the vocabulary."
@@ -118,7 +112,7 @@ class Tokens:
         "Run a kernel over a tile of raw logits whose first row and column are those."
         rows, columns = block_shape(tile.shape[1])
         kernel[(triton.cdiv(len(tile), rows),)](tile, tile.stride(0), *tile.shape, first_row, first_column, self.bias, self.targets, self.temperature,
-                                                self.m, self.s0, self.s1, *results, self.softcap, ROWS=rows, BLOCK=columns, num_warps=WARPS)
+                                                self.m, self.s0, self.s1, *results, self.softcap, ROWS=rows, BLOCK=columns, num_warps=WARPS, enable_fp_fusion=True)
 
     def fold(self, tile, first_row, first_column):
         "Take in the raw logits of some rows and columns."
