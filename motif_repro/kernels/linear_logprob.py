@@ -170,7 +170,7 @@ def _logp_and_entropy(sums:Tensor)->tuple[Tensor,Tensor]:
     m, s0, s1, chosen = sums
     return (chosen - m) - s0.log(), s0.log() - s1/s0
 
-# %% ../../nbs/kernels/linear_logprob.ipynb #1ef53656
+# %% ../../nbs/kernels/linear_logprob.ipynb #063ce490
 BUFFER, FEWEST_ROWS = 10*2**20, 128   # logits that are held in one pass (40 MiB in fp32), but of no fewer tokens
 
 class OnePassLogprob(torch.autograd.Function):
@@ -188,7 +188,7 @@ class OnePassLogprob(torch.autograd.Function):
                     total.add(gradient(tiles, targets, sums, token_weights, None, r, c, again=True), r, c, None if total.weight is None else total.weight[c])
             parts.append(sums[:, r])
         ctx.token_weights, ctx.gradients = token_weights, total.rounded()
-        logp, entropy = _logp_and_entropy(torch.cat(parts, 1))
+        logp, entropy = _logp_and_entropy(torch.cat(parts, 1) if parts else hidden.new_empty(4, 0, dtype=tiles.dtype))
         ctx.mark_non_differentiable(entropy)
         return logp, entropy
 
@@ -206,6 +206,7 @@ def multiple_of(
     weights:Tensor,  # what was promised, [N]
 )->float:
     "The number that turns `weights` into `grad`; an error where there is none."
+    if not len(weights): return 1.
     at = weights.abs().argmax()
     factor = (grad[at]/weights[at]).nan_to_num().item()
     if not torch.allclose(grad, factor*weights, rtol=1e-4, atol=1e-6*float(grad.abs().max())):
