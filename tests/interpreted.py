@@ -4,7 +4,9 @@ import torch
 
 from motif_repro.core.errors import UserError
 from motif_repro.kernels import linear_logprob_triton
+from motif_repro.kernels.linear_logprob import linear_logprob
 from motif_repro.kernels.linear_logprob_triton import LinearLogprobTriton
+from motif_repro.kernels.polynorm import polynorm, polynorm_mul, polynorm_reference
 
 SHAPES = [(1, 1, 1), (1, 31, 47), (31, 8, 123), (47, 31, 33), (123, 16, 47)]   # N, D, V
 OPTIONS = {'plain': {}, 'bias': dict(bias=True), 'temperature': dict(temperature=0.7), 'per token': dict(temperature='per token'), 'softcap': dict(softcap=3.),
@@ -50,8 +52,9 @@ def assert_near_truth(ours, plain, truth, dtype, roundings=4):
         error, allowed = ((x[name] - t).abs().max() for x in (ours, plain))
         assert error <= 2*allowed + roundings*torch.finfo(dtype).eps*max(size, 1e-3), f"{name}: error {error:.1e}, plain torch {allowed:.1e}, size {size:.1e}"
 
-@pytest.mark.parametrize('shape', SHAPES, ids=str)
-@pytest.mark.parametrize('option', OPTIONS)
+CASES = [(shape, 'all') for shape in SHAPES] + [((31, 8, 123), option) for option in OPTIONS if option != 'all']
+
+@pytest.mark.parametrize('shape, option', CASES, ids=str)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
 def test_logprob_is_as_near_the_truth_as_plain_torch(shape, option, dtype):
     tensors, targets, options, upstream = logprob_inputs(*shape, dtype, **OPTIONS[option])
@@ -78,8 +81,7 @@ def test_logprob_with_forbidden_words():
     for name in ('logp', 'entropy', 'hidden'): torch.testing.assert_close(ours[name], fewer[name], rtol=1e-5, atol=1e-6)
     assert not ours['weight'][:40].any() and not ours['bias'][:40].any()
 
-@pytest.mark.parametrize('option', OPTIONS)
-@pytest.mark.parametrize('chunks', [1, 2])
+@pytest.mark.parametrize('option, chunks', [('plain', 1), ('all', 2)])
 def test_one_pass_equals_recompute(option, chunks, monkeypatch):
     "The weights are known beforehand, all but a factor."
     monkeypatch.setattr(linear_logprob_triton, 'ONE_PASS_BYTES', 128*47*4 if chunks == 2 else 2**20)
@@ -91,17 +93,37 @@ def test_one_pass_equals_recompute(option, chunks, monkeypatch):
 
 def test_one_pass_refuses_a_loss_of_other_weights():
     tensors, targets, options, upstream = logprob_inputs(7, 4, 13, torch.float32)
-    with pytest.raises(UserError, match='token_weights do not match the loss'):
+    with pytest.raises(UserError, match="mend token_weights or use mode='recompute'"):
         logprob_outcome(LinearLogprobTriton.apply, tensors, targets, options, upstream, upstream[0].square())
 
-def test_bf16_gradients_are_summed_in_fp32():
-    "4,096 equal contributions of 1/256: added up in bf16 they stop growing."
-    h = torch.full((4096, 1), 2**-8, dtype=torch.bfloat16)
-    w = torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True)
-    for token_weights in (None, torch.ones(4096)):
-        w.grad = None
-        LinearLogprobTriton.apply(h, w, torch.zeros(4096, dtype=torch.int64), None, 1., None, token_weights)[0].sum().backward()
-        assert w.grad.dtype == torch.bfloat16 and abs(w.grad[0].item() - 8) < 0.1
+@pytest.mark.parametrize('mode', ['recompute', 'one_pass'])
+def test_linear_logprob_with_ignored_targets(mode):
+    "Through the public function: both back ends alike, and zeros where nothing is left to learn."
+    (h, w, b), targets, options, upstream = logprob_inputs(31, 8, 123, torch.float32, **OPTIONS['all'])
+    if mode == 'one_pass': options |= dict(mode=mode, token_weights=2*upstream[0])
+    def outcome(targets, backend):
+        inputs = [x.clone().requires_grad_() for x in (h, w, b)]
+        out = linear_logprob(inputs[0], inputs[1], targets, bias=inputs[2], backend=backend, **options)
+        return [*out, *torch.autograd.grad((out[0]*upstream[0]).sum(), inputs)]
+    targets[::3] = -100
+    for a, b_ in zip(outcome(targets, 'triton'), outcome(targets, 'torch')): torch.testing.assert_close(a, b_, rtol=1e-5, atol=2e-6)
+    for a in outcome(torch.full_like(targets, -100), 'triton'): assert not a.any()
+
+def test_one_pass_hands_over_once():
+    (h, w, _), targets, _, upstream = logprob_inputs(5, 4, 13, torch.float32)
+    loss = LinearLogprobTriton.apply(h.requires_grad_(), w, targets, None, 1., None, upstream[0])[0].mul(upstream[0]).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(UserError, match='hands its gradients over once'): loss.backward()
+
+@pytest.mark.parametrize('mode', ['recompute', 'one_pass'])
+def test_bf16_gradients_are_summed_in_fp32(mode, monkeypatch):
+    monkeypatch.setattr(linear_logprob_triton, 'ONE_PASS_BYTES', 1)   # 128 rows, the fewest
+    types, add = [], linear_logprob_triton.add_product
+    monkeypatch.setattr(linear_logprob_triton, 'add_product', lambda total, a, b: (types.append(total.dtype), add(total, a, b)))
+    h, w = torch.ones(200, 1, dtype=torch.bfloat16), torch.zeros(2, 1, dtype=torch.bfloat16)
+    token_weights = torch.ones(200) if mode == 'one_pass' else None
+    LinearLogprobTriton.apply(h, w.requires_grad_(), torch.zeros(200, dtype=torch.int64), None, 1., None, token_weights)[0].sum().backward()
+    assert set(types) == {torch.float32} and len(types) > 1 and w.grad.tolist() == [[100], [-100]]
 
 def test_a_frozen_input_costs_no_product(monkeypatch):
     (h, w, _), targets, _, weights = logprob_inputs(40, 8, 100, torch.float32)
@@ -121,3 +143,40 @@ def test_a_frozen_input_costs_no_product(monkeypatch):
 def test_float64_is_refused():
     (h, w, _), targets, *_ = logprob_inputs(2, 3, 4, torch.float64)
     with pytest.raises(UserError, match="choose backend='torch'"): LinearLogprobTriton.apply(h, w, targets, None, 1., None, None)
+
+POLYNORM_SHAPES = [(1, 2), (1, 31), (2, 3, 47), (5, 123), (2, 5000)]   # the last in two blocks a row
+
+def polynorm_outcome(fn, inputs, upstream):
+    "Output and gradients in float64, by name."
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    out = fn(*inputs)
+    return {name: x.detach().double() for name, x in zip(('out', 'weight', 'bias', 'gate', 'up'), (out, *torch.autograd.grad(out, inputs, upstream.to(out.dtype))))}
+
+POLYNORM_CASES = [(shape, scale, True) for shape in POLYNORM_SHAPES for scale in (1., 30.)] + [((2, 3, 47), 1e-3, True), ((2, 3, 47), 1., False)]
+
+@pytest.mark.parametrize('shape, scale, fused', POLYNORM_CASES, ids=str)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+def test_polynorm_is_as_near_the_truth_as_autograd(shape, scale, dtype, fused):
+    random = torch.Generator().manual_seed(0)
+    sizes = [(3,), (1,), *[shape]*(1 + fused)]
+    inputs = [(torch.randn(size, generator=random)*(scale if i == 2 else 1)).to(dtype) for i, size in enumerate(sizes)]
+    upstream = torch.randn(shape, generator=random)
+    def plain(weight, bias, gate, up=1): return polynorm_reference(gate, weight, bias)*up
+    def ours(weight, bias, gate, up=None):
+        return polynorm(gate, weight, bias, backend='triton') if up is None else polynorm_mul(gate, up, weight, bias, backend='triton')
+    truth = polynorm_outcome(plain, [x.double() for x in inputs], upstream.to(dtype))
+    assert_near_truth(polynorm_outcome(ours, inputs, upstream), polynorm_outcome(plain, inputs, upstream), truth, dtype, roundings=8)
+
+def test_polynorm_of_halves_of_one_projection_and_of_an_expanded_gradient():
+    both, weight, bias = torch.randn(6, 2*47), torch.randn(3), torch.randn(1)
+    grads = []
+    for backend in ('torch', 'triton'):
+        x = both.clone().requires_grad_()
+        polynorm_mul(*x.chunk(2, -1), weight, bias, backend=backend).sum().backward()
+        grads.append(x.grad)
+    torch.testing.assert_close(*grads)
+
+def test_polynorm_of_no_rows():
+    x, weight = torch.zeros(0, 8, requires_grad=True), torch.ones(3, requires_grad=True)
+    polynorm(x, weight, torch.zeros(1), backend='triton').sum().backward()
+    assert x.grad.shape == (0, 8) and not weight.grad.any()
