@@ -8,8 +8,8 @@ __all__ = ['MIB', 'CHUNK', 'LOSS', 'PASSES', 'POLYNORM', 'ATTENTION', 'END_SHARE
            'naive_upcast', 'loss_inputs', 'loss_and_gradients', 'one_rounding', 'check_loss', 'run_loss',
            'polynorm_inputs', 'outputs_and_gradients', 'check_outputs', 'run_polynorm', 'naive_attention',
            'attention_inputs', 'run_attention', 'generation_task', 'run_generate', 'Bench', 'run_here', 'device_name',
-           'main', 'run_case', 'columns', 'read_results', 'add_rows', 'cases', 'run_bench', 'summary', 'logits_mib',
-           'said', 'table']
+           'main', 'run_case', 'ChildFailed', 'in_a_child', 'columns', 'read_results', 'add_rows', 'cases', 'run_bench',
+           'summary', 'logits_mib', 'said', 'table']
 
 # %% ../../nbs/pipeline/bench.ipynb #90a72b47
 import csv, ctypes, gc, json, os, platform, subprocess, sys, time
@@ -379,7 +379,7 @@ def run_generate(case:Case, provider:Provider)->dict:
     num_tokens = sum(map(len, written))
     return row | dict(num_tokens=num_tokens, tokens_per_s=num_tokens/row['median_s'], digest=sha256(json.dumps(written).encode()).hexdigest()[:12], status='ok')
 
-# %% ../../nbs/pipeline/bench.ipynb #a9d9bf4d
+# %% ../../nbs/pipeline/bench.ipynb #84d8460c
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     "What is measured of whom."
@@ -390,7 +390,7 @@ class Bench:
     cpu: tuple[tuple[int,...],...]
     gpu: tuple[tuple[int,...],...]
     quick: tuple[int,...]
-    growing: tuple[tuple[int,...],...] = ()   # further sizes, of ours only, in fp32
+    growing: tuple[tuple[int,...],...] = ()   # further sizes, of ours and the naive way, in fp32
     dtypes: tuple[str,...] = ()               # () : fp32 and bf16 on a CPU, bf16 on a GPU
 
 TIMES = ('median_s', 'p20_s', 'p80_s', 'min_s')
@@ -409,7 +409,7 @@ BENCHES = dict(
                      cpu=((256, 128),), gpu=((256, 128),), quick=(32, 16), dtypes=('float32',)),
 )
 
-# %% ../../nbs/pipeline/bench.ipynb #b4403367
+# %% ../../nbs/pipeline/bench.ipynb #326b193b
 def run_here(case:Case)->dict:
     "Measure a case in this process."
     torch.set_num_threads(case.threads)
@@ -450,11 +450,22 @@ def run_case(case:Case)->dict:
                 mode=BENCHES[case.bench].providers[case.provider].mode, threads=case.threads) | row
 
 def _child(case:Case)->dict:
-    threads = {name: str(case.threads) for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')}
-    done = subprocess.run([sys.executable, '-c', 'from motif_repro.pipeline.bench import main; main()', json.dumps(asdict(case))],
-                          env=os.environ | threads, capture_output=True, text=True)
-    if done.returncode < 0: return dict(status=f'not measured: killed by signal {-done.returncode}, out of memory as a rule')
-    if done.returncode: return dict(status=f"failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+    try: return in_a_child('motif_repro.pipeline.bench', asdict(case), case.threads)
+    except ChildFailed as e: return dict(status=str(e))
+
+class ChildFailed(RuntimeError):
+    "A process came to its end without a result; the message is a status."
+
+def in_a_child(
+    module:str,     # its main() prints the result as JSON, in the last line
+    argument:dict,  # its sys.argv[1], as JSON
+    threads:int=1,
+)->dict:
+    "The result of a process of its own."
+    few = {name: str(threads) for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')}
+    done = subprocess.run([sys.executable, '-c', f'from {module} import main; main()', json.dumps(argument)], env=os.environ | few, capture_output=True, text=True)
+    if done.returncode < 0: raise ChildFailed(f'not measured: killed by signal {-done.returncode}, out of memory as a rule')
+    if done.returncode: raise ChildFailed(f"failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 # %% ../../nbs/pipeline/bench.ipynb #ae9990cc
@@ -491,7 +502,7 @@ def _order(row:dict)->tuple:
     providers = list(BENCHES[row['bench']].providers)
     return row['device'], [-int(n) for n in str(row['shape']).split('×')], row['dtype'], providers.index(row['provider']) if row['provider'] in providers else -1
 
-# %% ../../nbs/pipeline/bench.ipynb #774acd65
+# %% ../../nbs/pipeline/bench.ipynb #4018c10e
 def cases(
     bench:str,
     *,
@@ -514,7 +525,7 @@ def cases(
     types = dtypes or spec.dtypes or (['bfloat16'] if device == 'cuda' else ['float32', 'bfloat16'])
     chosen = {name: spec.providers[name] for name in providers or spec.providers}
     all_cases = [(name, shape, dtype) for shape in sizes for dtype in types for name, p in chosen.items() if dtype in p.dtypes]
-    if not (shapes or quick or device == 'cuda'): all_cases += [(name, shape, 'float32') for shape in spec.growing for name, p in chosen.items() if p.ours]
+    if not (shapes or quick or device == 'cuda'): all_cases += [(name, shape, 'float32') for shape in spec.growing for name, p in chosen.items() if p.ours or name == 'naive']
     return [Case(bench=bench, provider=name, shape=shape, dtype=dtype, device=device, **options) for name, shape, dtype in all_cases]
 
 def run_bench(

@@ -44,7 +44,7 @@ class StepMemory:
             raise UserError(f"sequence_parallel={self.sequence_parallel} doesn't divide gpus={self.gpus}; choose a divisor")
         if self.zero_stage not in range(4): raise UserError(f"zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
 
-# %% ../../nbs/training/memory.ipynb #ddd80d2f
+# %% ../../nbs/training/memory.ipynb #f956a59f
 @dataclass(frozen=True)
 class Shape:
     "Numbers of parameters and bytes a token of a causal LM, as far as memory depends on them."
@@ -76,9 +76,10 @@ def shape_of(config:PreTrainedConfig, itemsize:int=2)->Shape:
                   vocab=c.vocab_size)
     if c.model_type == 'motif':
         signal = Q - c.num_noise_heads
+        blocks = 5*4*I/64 + 2*D if s == 2 else 4*4*I/64   # PolyNorm's backward works in fp32, on a 64th of the tokens at a time
         norm, attention = (8 + s)*D, 2*s*(2*Q + K)*d + 4*Q + (8 + s)*signal*2*d
         return Shape(**common, kept=2*norm + attention + 3*s*I, kept_last=norm + 2*d*s, layer_params=(Q + 2*K)*d*D + 2*signal*d*D + 3*D*I + 2*D + 6*d + 4,
-                     scratch=2*s*I + 20*I/64 + 2*d*s, scratch_last=24*D + 2*d*s, scratch_params=2*D*I)
+                     scratch=2*s*I + blocks + 2*d*s, scratch_last=24*D + 2*d*s, scratch_params=2*D*I)
     norm, attention = (4 + 2*s)*D, s*(2*Q + 2*K)*d + 4*Q
     if c.model_type == 'qwen3': attention += (4 + s)*(Q + K)*d   # its norms of queries and keys
     biases = (Q + 2*K)*d if c.model_type == 'qwen2' else 2*d if c.model_type == 'qwen3' else 0
