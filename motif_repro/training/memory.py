@@ -136,7 +136,7 @@ def longest_context(
         low, high = ((low + high)//2, high) if fits((low + high)//2) else (low, (low + high)//2)
     return low*multiple
 
-# %% ../../nbs/training/memory.ipynb #ad7ac499
+# %% ../../nbs/training/memory.ipynb #fc33443d
 def _causal_attention(module, q, k, v, mask, scaling=None, **kwargs):
     out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
     return out.transpose(1, 2).contiguous(), None
@@ -146,7 +146,8 @@ ALL_ATTENTION_FUNCTIONS.register('causal_without_mask', _causal_attention)
 def _backward(model, tokens:int, rows:int, loss:str):
     "Forward and backward of the trainer's loss on meaningless tokens."
     ids = torch.zeros(rows, tokens, dtype=torch.int64)
-    CompletionLoss(model, fused=loss == 'fused')(ids, torch.arange(tokens).expand(rows, tokens), ids).backward()
+    step = CompletionLoss(model, fused=loss == 'fused')   # alive until the backward is done: torch's tracker asks for its modules
+    step(ids, torch.arange(tokens).expand(rows, tokens), ids).backward()
 
 def _tracked(fn, model, optimizer)->float:  # GiB
     from torch.distributed._tools.mem_tracker import MemTracker

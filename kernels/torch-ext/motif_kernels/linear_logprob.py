@@ -180,7 +180,7 @@ class OnePassLogprob(torch.autograd.Function):
                     total.add(gradient(tiles, targets, sums, token_weights, None, r, c, again=True), r, c, None if total.weight is None else total.weight[c])
             parts.append(sums[:, r])
         ctx.token_weights, ctx.gradients = token_weights, total.rounded()
-        logp, entropy = _logp_and_entropy(torch.cat(parts, 1))
+        logp, entropy = _logp_and_entropy(torch.cat(parts, 1) if parts else hidden.new_empty(4, 0, dtype=tiles.dtype))
         ctx.mark_non_differentiable(entropy)
         return logp, entropy
 
@@ -198,6 +198,7 @@ def multiple_of(
     weights:Tensor,  # what was promised, [N]
 )->float:
     "The number that turns `weights` into `grad`; an error where there is none."
+    if not len(weights): return 1.
     at = weights.abs().argmax()
     factor = (grad[at]/weights[at]).nan_to_num().item()
     if not torch.allclose(grad, factor*weights, rtol=1e-4, atol=1e-6*float(grad.abs().max())):

@@ -2,9 +2,9 @@
 """`linear_logprob` on CUDA: the matrix products by cuBLAS, tile by tile, and everything between them in two Triton kernels."""
 
 
-__all__ = ['ROWS', 'COLUMNS', 'ONE_PASS_BYTES', 'tanh', 'load_logits', 'fold_kernel', 'differentiate_kernel', 'Tokens',
-           'start_tokens', 'slices', 'tiles', 'add_product', 'recomputed_gradients', 'chunk_rows', 'one_pass',
-           'common_factor', 'LinearLogprobTriton', 'recompute_backward', 'scale_gradients']
+__all__ = ['ROWS', 'COLUMNS', 'ONE_PASS_BYTES', 'HANDED_OVER', 'tanh', 'load_logits', 'fold_kernel', 'differentiate_kernel',
+           'Tokens', 'start_tokens', 'slices', 'tiles', 'add_product', 'recomputed_gradients', 'chunk_rows', 'one_pass',
+           'LinearLogprobTriton', 'recompute_backward', 'scale_gradients']
 
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from .errors import UserError
 from .backends import WARPS, block_shape
+from .linear_logprob import multiple_of
 
 @triton.jit
 def tanh(y):
@@ -158,7 +159,7 @@ def recomputed_gradients(hidden, weight, tokens, needs, grad_logp, grad_entropy)
     "Gradients of hidden states, weight and bias, None where `needs` says that nobody asks."
     need_h, need_w, need_b = needs
     grad_h = torch.zeros_like(hidden, dtype=torch.float32) if need_h else None
-    grad_w = torch.empty_like(weight) if need_w else None
+    grad_w = (torch.empty_like if len(hidden) else torch.zeros_like)(weight) if need_w else None
     grad_b = torch.zeros_like(tokens.bias, dtype=torch.float32) if need_b else None
     dw = weight.new_empty(min(COLUMNS, len(weight)), weight.shape[1], dtype=torch.float32) if need_w else None
     for r, c, tile in tiles(hidden, weight, ROWS, COLUMNS):
@@ -192,18 +193,6 @@ def one_pass(hidden, weight, tokens, needs, token_weights):
         if need_b: grad_b += logits.sum(0, dtype=torch.float32)
     return grad_h, grad_w.to(weight.dtype) if need_w else None, grad_b.to(tokens.bias.dtype) if need_b else None
 
-def common_factor(
-    grad_logp:Tensor,      # what the backward brings, [N]
-    token_weights:Tensor,  # what the forward was told, [N]
-)->Tensor:                 # α with grad_logp = α·token_weights, []
-    "The one scalar by which one-pass gradients are to be multiplied."
-    alpha = (grad_logp*token_weights).sum()/token_weights.square().sum().clamp(min=torch.finfo(torch.float32).tiny)
-    expected = alpha*token_weights
-    if ((grad_logp - expected).abs() > 1e-4*expected.abs()).any():
-        raise UserError("linear_logprob: token_weights do not match the loss: its gradient in respect of logp is no multiple of them; "
-                        "pass the weights by which logp enters the loss, or mode='recompute'")
-    return alpha
-
 class LinearLogprobTriton(torch.autograd.Function):
     "Log-probability and entropy of each row on CUDA; the backward computes the logits again, or only scales what the forward left."
     @staticmethod
@@ -214,7 +203,7 @@ class LinearLogprobTriton(torch.autograd.Function):
         ctx.tokens, ctx.needs, ctx.gradients = tokens, (need_h, need_w, need_b), None
         ctx.set_materialize_grads(False)   # a None says that nobody asked: the entropy's part is then left out
         with torch.cuda.device_of(hidden):
-            if token_weights is None or not any(ctx.needs):
+            if token_weights is None or not any(ctx.needs) or not len(hidden):   # without tokens the gradients are 0 in either mode
                 for r, c, tile in tiles(hidden, weight, ROWS, COLUMNS): tokens.fold(tile, r.start, c.start)
                 ctx.save_for_backward(hidden, weight)
             else:
@@ -240,8 +229,11 @@ def recompute_backward(ctx, grad_logp, grad_entropy):
         return recomputed_gradients(hidden, weight, ctx.tokens, ctx.needs, grad_logp.contiguous(),
                                     None if grad_entropy is None else grad_entropy.contiguous())
 
+HANDED_OVER = ()
+
 def scale_gradients(ctx, grad_logp):
     "Gradients from the forward, times the common factor, in place: at this size a copy would be felt."
-    alpha = common_factor(grad_logp, *ctx.saved_tensors)
-    gradients, ctx.gradients = ctx.gradients, (None, None, None)
-    return [None if g is None else g.mul_(alpha) for g in gradients]
+    if ctx.gradients == HANDED_OVER:
+        raise UserError("linear_logprob: mode='one_pass' hands its gradients over once; use mode='recompute' for a second backward")
+    factor, gradients, ctx.gradients = multiple_of(grad_logp, *ctx.saved_tensors), ctx.gradients, HANDED_OVER
+    return [g if g is None or factor == 1 else g.mul_(factor) for g in gradients]

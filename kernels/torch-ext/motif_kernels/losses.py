@@ -73,11 +73,12 @@ def distillation_kl(
     logq = upcast(teacher_logps)
     if renormalise: logq = logq.log_softmax(-1)
     q = logq.exp()
-    logp, _ = linear_logprob(hidden, weight, teacher_ids[:, 0].contiguous(), bias=bias, temperature=temperature, backend=backend)
-    log_sum = target_logits(hidden, weight, teacher_ids[:, 0], bias)/temperature - logp
-    bag = F.embedding_bag(teacher_ids, weight, per_sample_weights=q.to(weight.dtype), mode='sum')
-    expected = torch.linalg.vecdot(upcast(hidden), upcast(bag)) + (0 if bias is None else (q*upcast(bias)[teacher_ids]).sum(-1))
-    return torch.special.xlogy(q, q).sum(-1) - expected/temperature + q.sum(-1)*log_sum
+    first, total = teacher_ids[:, 0].contiguous(), q.sum(-1)
+    logp, _ = linear_logprob(hidden, weight, first, bias=bias, temperature=temperature, backend=backend)
+    a = torch.cat([q[:, :1] - total[:, None], q[:, 1:]], dim=1)   # L is the first word's logit minus its log-probability
+    bag = F.embedding_bag(teacher_ids, weight, per_sample_weights=a.to(weight.dtype), mode='sum')
+    z = torch.linalg.vecdot(upcast(hidden), upcast(bag)) + (0 if bias is None else (a*upcast(bias)[teacher_ids]).sum(-1))
+    return torch.special.xlogy(q, q).sum(-1) - z/temperature - total*logp
 
 def _check_teacher(hidden, ids, logps):
     def refuse(name, why): raise UserError(f"distillation_kl: {name} {why}")
