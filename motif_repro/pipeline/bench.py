@@ -9,7 +9,7 @@ __all__ = ['MIB', 'CHUNK', 'LOSS', 'PASSES', 'POLYNORM', 'ATTENTION', 'END_SHARE
            'polynorm_inputs', 'outputs_and_gradients', 'check_outputs', 'run_polynorm', 'naive_attention',
            'attention_inputs', 'run_attention', 'generation_task', 'run_generate', 'Bench', 'run_here', 'device_name',
            'main', 'run_case', 'ChildFailed', 'in_a_child', 'columns', 'read_results', 'add_rows', 'cases', 'run_bench',
-           'summary', 'logits_mib', 'said', 'table']
+           'summary', 'rivals', 'axes_of', 'logits_mib', 'said', 'table']
 
 # %% ../../nbs/pipeline/bench.ipynb #90a72b47
 import csv, ctypes, gc, json, os, platform, subprocess, sys, time
@@ -468,7 +468,7 @@ def in_a_child(
     if done.returncode: raise ChildFailed(f"failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
-# %% ../../nbs/pipeline/bench.ipynb #ae9990cc
+# %% ../../nbs/pipeline/bench.ipynb #df5a0f3f
 KEY = ('bench', 'provider', 'dtype', 'shape', 'device')
 
 def columns(bench:str)->tuple[str,...]:
@@ -500,7 +500,7 @@ def _text(value)->str: return '' if value is None else f'{value:.5g}' if isinsta
 def _order(row:dict)->tuple:
     "By device, size, type and provider."
     providers = list(BENCHES[row['bench']].providers)
-    return row['device'], [-int(n) for n in str(row['shape']).split('×')], row['dtype'], providers.index(row['provider']) if row['provider'] in providers else -1
+    return row['device'], [-n for n in axes_of(row)], row['dtype'], providers.index(row['provider']) if row['provider'] in providers else -1
 
 # %% ../../nbs/pipeline/bench.ipynb #4018c10e
 def cases(
@@ -542,7 +542,7 @@ def run_bench(
         on_row(rows[-1])
     return rows
 
-# %% ../../nbs/pipeline/bench.ipynb #550b666f
+# %% ../../nbs/pipeline/bench.ipynb #a0125920
 PRODUCTS = dict(ours_recompute='matmuls_4', ours_one_pass='matmuls_3')
 
 def summary(
@@ -560,9 +560,18 @@ def summary(
             if name in by: found.append(dict(device=device, shape=shape, dtype=dtype, provider=name) | _ratios(by[name], by.get(products), peers, saving))
     return found
 
+def rivals(own:dict, rows:Iterable[dict])->list[dict]:
+    "Measured rows of the public peers at the device, size and type of one of ours; plain torch, which holds the logits, is none."
+    alike = [row for row in rows if row['status'] == 'ok' and all(row[name] == own[name] for name in ('device', 'shape', 'dtype'))]
+    return [row for row in alike if not (LOSS[row['provider']].ours or LOSS[row['provider']].yardstick or row['provider'].startswith('naive'))]
+
+def axes_of(row:dict)->tuple[int,...]:
+    "The numbers of a row's shape."
+    return tuple(map(int, row['shape'].split('×')))
+
 def logits_mib(row:dict)->float:
     "What the logits of a case would take, in its type."
-    N, _, V = map(int, row['shape'].split('×'))
+    N, _, V = axes_of(row)
     return N*V*getattr(torch, row['dtype']).itemsize/MIB
 
 def _ratios(own:dict, products:dict|None, peers:dict, saving:dict)->dict:

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #703e279a
+# %% ../../nbs/pipeline/profiles.ipynb #3f86971a
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -165,12 +165,12 @@ class Lesson3Params(StageParams):
 
 class Lesson4Params(StageParams):
     seed: int = Field(ge=0)
-    smallest_tokens: int = Field(ge=16)
-    smallest_vocab: int = Field(ge=16)
-    width: int = Field(ge=1)
-    max_naive: int = Field(ge=1)
-    peer_width: int = Field(ge=1)
-    peer_sizes: list[list[int]]
+    results: str
+    files = ('results',)
+    vocab_size: int = Field(ge=16)
+    cap_mib: float = Field(gt=0)
+    max_tokens: int = Field(ge=16)
+    max_rollouts: int = Field(ge=16)
     rollout_len: int = Field(ge=64)
 
 class ReportParams(StageParams): pass
