@@ -25,7 +25,7 @@ from ..core.settings import find_root, load_settings, validated
 from .profiles import (BaseParams, EvaluateParams, Lesson1Params, Lesson2Params, Lesson3Params, Lesson4Params, LongContextParams, ReportParams,
                                            RlParams, SftParams, TasksParams, TracesParams, code_cells, is_parameters)
 
-# %% ../../nbs/pipeline/stages.ipynb #d547b3b3
+# %% ../../nbs/pipeline/stages.ipynb #9eed38e9
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:
     "What the runner knows of a stage."
