@@ -122,7 +122,7 @@ def test_bf16_gradients_are_summed_in_fp32(mode, monkeypatch):
     monkeypatch.setattr(linear_logprob_triton, 'add_product', lambda total, a, b: (types.append(total.dtype), add(total, a, b)))
     h, w = torch.ones(200, 1, dtype=torch.bfloat16), torch.zeros(2, 1, dtype=torch.bfloat16)
     token_weights = torch.ones(200) if mode == 'one_pass' else None
-    LinearLogprobTriton.apply(h, w.requires_grad_(), torch.zeros(200, dtype=torch.int64), None, 1., None, token_weights)[0].sum().backward()
+    LinearLogprobTriton.apply(h.requires_grad_(), w.requires_grad_(), torch.zeros(200, dtype=torch.int64), None, 1., None, token_weights)[0].sum().backward()
     assert set(types) == {torch.float32} and len(types) > 1 and w.grad.tolist() == [[100], [-100]]
 
 def test_a_frozen_input_costs_no_product(monkeypatch):

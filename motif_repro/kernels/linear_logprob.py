@@ -170,8 +170,8 @@ def _logp_and_entropy(sums:Tensor)->tuple[Tensor,Tensor]:
     m, s0, s1, chosen = sums
     return (chosen - m) - s0.log(), s0.log() - s1/s0
 
-# %% ../../nbs/kernels/linear_logprob.ipynb #063ce490
-BUFFER, FEWEST_ROWS = 10*2**20, 128   # logits that are held in one pass (40 MiB in fp32), but of no fewer tokens
+# %% ../../nbs/kernels/linear_logprob.ipynb #b0812988
+BUFFER, FEWEST_ROWS = 8*2**20, 128   # logits that are held in one pass (32 MiB in fp32), but of no fewer tokens
 
 class OnePassLogprob(torch.autograd.Function):
     "Log-probability of each row, and already the gradients of their sum with weights known beforehand."

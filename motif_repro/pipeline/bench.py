@@ -8,8 +8,8 @@ __all__ = ['MIB', 'CHUNK', 'LOSS', 'PASSES', 'POLYNORM', 'ATTENTION', 'END_SHARE
            'naive_upcast', 'loss_inputs', 'loss_and_gradients', 'one_rounding', 'check_loss', 'run_loss',
            'polynorm_inputs', 'outputs_and_gradients', 'check_outputs', 'run_polynorm', 'naive_attention',
            'attention_inputs', 'run_attention', 'generation_task', 'run_generate', 'Bench', 'run_here', 'device_name',
-           'main', 'run_case', 'ChildFailed', 'in_a_child', 'columns', 'read_results', 'add_rows', 'cases', 'run_bench',
-           'summary', 'rivals', 'axes_of', 'logits_mib', 'said', 'table']
+           'main', 'run_case', 'ChildFailed', 'in_a_child', 'columns', 'read_results', 'add_rows', 'axes_of', 'cases',
+           'run_bench', 'summary', 'rivals', 'logits_mib', 'said', 'table']
 
 # %% ../../nbs/pipeline/bench.ipynb #90a72b47
 import csv, ctypes, gc, json, os, platform, subprocess, sys, time
@@ -468,7 +468,7 @@ def in_a_child(
     if done.returncode: raise ChildFailed(f"failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
-# %% ../../nbs/pipeline/bench.ipynb #df5a0f3f
+# %% ../../nbs/pipeline/bench.ipynb #f6d29d10
 KEY = ('bench', 'provider', 'dtype', 'shape', 'device')
 
 def columns(bench:str)->tuple[str,...]:
@@ -496,6 +496,10 @@ def add_rows(path:Path, rows:Iterable[dict]):
         writer.writerows({name: _text(row.get(name)) for name in writer.fieldnames} for row in sorted(kept + rows, key=_order))
 
 def _text(value)->str: return '' if value is None else f'{value:.5g}' if isinstance(value, float) else str(value)
+
+def axes_of(row:dict)->tuple[int,...]:
+    "The numbers of a row's shape."
+    return tuple(map(int, row['shape'].split('×')))
 
 def _order(row:dict)->tuple:
     "By device, size, type and provider."
@@ -542,7 +546,7 @@ def run_bench(
         on_row(rows[-1])
     return rows
 
-# %% ../../nbs/pipeline/bench.ipynb #a0125920
+# %% ../../nbs/pipeline/bench.ipynb #62e45df1
 PRODUCTS = dict(ours_recompute='matmuls_4', ours_one_pass='matmuls_3')
 
 def summary(
@@ -564,10 +568,6 @@ def rivals(own:dict, rows:Iterable[dict])->list[dict]:
     "Measured rows of the public peers at the device, size and type of one of ours; plain torch, which holds the logits, is none."
     alike = [row for row in rows if row['status'] == 'ok' and all(row[name] == own[name] for name in ('device', 'shape', 'dtype'))]
     return [row for row in alike if not (LOSS[row['provider']].ours or LOSS[row['provider']].yardstick or row['provider'].startswith('naive'))]
-
-def axes_of(row:dict)->tuple[int,...]:
-    "The numbers of a row's shape."
-    return tuple(map(int, row['shape'].split('×')))
 
 def logits_mib(row:dict)->float:
     "What the logits of a case would take, in its type."
