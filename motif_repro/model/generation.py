@@ -283,7 +283,7 @@ class Slots:
             hidden = torch.finfo(model.dtype).min
             self.mask = torch.zeros(self.mask.shape, dtype=model.dtype, device=model.device).masked_fill_(~self.mask, hidden)[:, None, None]
 
-# %% ../../nbs/model/generation.ipynb #07795ca5
+# %% ../../nbs/model/generation.ipynb #40b13d59
 @dataclass(frozen=True)
 class Completion:
     "What a model wrote."
@@ -322,6 +322,8 @@ def sample(
     if temperature < 0: raise UserError(f"temperature={temperature} is below 0; 1 samples from the model as it is, 0 takes the likeliest")
     if temperature == 0 and num_samples > 1:
         raise UserError(f"num_samples={num_samples} at temperature 0 are all the same; use 1 or raise temperature")
+    for name, value in dict(num_samples=num_samples, max_new_tokens=max_new_tokens, batch_size=batch_size).items():
+        if value < 1: raise UserError(f"{name}={value} must be at least 1")
     encoded = encode_prompts(prompts, tokenizer)
     if not encoded: return []
     uniform = torch.rand(len(prompts), num_samples, max_new_tokens, generator=torch.Generator().manual_seed(seed))
