@@ -43,7 +43,7 @@ def draw_tokens(
     tokens = torch.searchsorted(edges, (uniform*edges[:, -1])[:, None], right=True)   # edges end near 1, by rounding not always at it
     return tokens[:, 0], p.gather(-1, tokens)[:, 0].log()
 
-# %% ../../nbs/model/generation.ipynb #c99085b9
+# %% ../../nbs/model/generation.ipynb #c3dd3208
 class SlotLayer(CacheLayerMixin):
     "A layer's keys and values, [slots, heads, columns, d]."
     def __init__(self,
@@ -60,8 +60,8 @@ class SlotLayer(CacheLayerMixin):
     def update(self, keys:Tensor, values:Tensor, *args, **kwargs)->tuple[Tensor,Tensor]:
         "Write what is new into the next column, and return all columns in use."
         c, end = self.cache, self.cache.stop + keys.shape[-2]
-        for store, new in zip((self.keys, self.values), (keys, values)): store[:c.rows, :, c.stop:end] = new
-        return tuple(store[:c.rows, :, self._first():end] for store in (self.keys, self.values))
+        for store, new in zip((self.keys, self.values), (keys, values)): store[:c.slots, :, c.stop:end] = new
+        return tuple(store[:c.slots, :, self._first():end] for store in (self.keys, self.values))
 
     def _first(self): return self.cache.start if self.window is None else max(self.cache.start, self.cache.stop - self.window + 1)
     def get_seq_length(self)->int: return self.cache.stop - self.cache.start
@@ -76,7 +76,7 @@ class SlotCache(Cache):
         columns:int,   # to begin with
         limit:int,     # columns at most
     ):
-        self.slots, self.capacity, self.limit, self.rows, self.start, self.stop = slots, columns, limit, slots, 0, 0
+        self.slots, self.capacity, self.limit, self.start, self.stop = slots, columns, limit, 0, 0
         kinds = DynamicCache(config=config).layers or [DynamicLayer() for _ in range(config.get_text_config().num_hidden_layers)]
         for kind in kinds:
             if type(kind) not in (DynamicLayer, DynamicSlidingWindowLayer):
@@ -109,9 +109,9 @@ class SlotCache(Cache):
         return shift
 
     def _moved(self, store, stop, columns):
-        used = store[:, :, self.start:self.stop].clone()   # the new place may overlap the old one
-        if columns > self.capacity: store = store.new_zeros(*store.shape[:2], columns, store.shape[3])
-        store[:, :, stop - used.shape[2]:stop] = used
+        used = store[:self.slots, :, self.start:self.stop].clone()   # the new place may overlap the old one
+        if columns > self.capacity: store = store.new_zeros(self.slots, store.shape[1], columns, store.shape[3])
+        store[:self.slots, :, stop - used.shape[2]:stop] = used
         return store
 
     def _stores(self): return [store for layer in self.layers for store in (layer.keys, layer.values)]
@@ -155,7 +155,7 @@ def read_prompts(
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     return Reading(cache, forward(model, ids, attention_mask=mask, position_ids=positions, past_key_values=cache), width)
 
-# %% ../../nbs/model/generation.ipynb #58199858
+# %% ../../nbs/model/generation.ipynb #efe675ea
 IDLE = 0.05   # share of slots that may write nothing of use
 
 class Slots:
@@ -197,7 +197,7 @@ class Slots:
         c = self.cache
         if shift := c.make_room(0, 1): self.shift(shift)
         if shift or self.mask.shape[-1] < c.capacity: self.make_mask()
-        n = c.rows
+        n = c.slots
         logits = forward(self.model, self.tokens[:n, None], attention_mask=self.mask[..., c.start:c.stop + 1],
                          position_ids=self.positions[:n, None], past_key_values=c)
         c.stop += 1
@@ -260,7 +260,7 @@ class Slots:
     def pack(self):
         "Move the rows that run together and forget the others."
         running = [slot for slot, job in enumerate(self.jobs) if job is not None]
-        n = self.cache.rows = len(running)
+        n = self.cache.slots = len(running)
         to, rows = [slot for slot in range(n) if self.jobs[slot] is None], [slot for slot in running if slot >= n]
         if rows:
             to_, rows_ = (torch.tensor(x, device=self.model.device) for x in (to, rows))
@@ -277,7 +277,7 @@ class Slots:
     def make_mask(self):
         "Which columns each row sees: [rows, 1, 1, columns] to be added, where attention takes it as it is, else [rows, columns]."
         c, model = self.cache, self.model
-        first = torch.tensor([c.stop if job is None else job.first for job in self.jobs[:c.rows]], device=model.device)
+        first = torch.tensor([c.stop if job is None else job.first for job in self.jobs[:c.slots]], device=model.device)
         self.mask = torch.arange(c.capacity, device=model.device) >= first[:, None]
         if model.config._attn_implementation in ('sdpa', 'eager') and not any(c.is_sliding):
             hidden = torch.finfo(model.dtype).min
