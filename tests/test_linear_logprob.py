@@ -136,6 +136,14 @@ def test_bf16_gradients_of_the_weight_are_summed_in_fp32(small_tiles):
     linear_logprob(h, w, torch.zeros(4096, dtype=torch.int64))[0].sum().backward()
     assert w.grad.dtype == torch.bfloat16 and abs(w.grad[0].item() - 8) < 0.1
 
+def test_bf16_gradients_of_hidden_states_are_summed_in_fp32(small_tiles):
+    "The same over the vocabulary: 32,768 words, all equally likely, each with its part of 8."
+    h = torch.zeros(1, 1, dtype=torch.bfloat16, requires_grad=True)
+    w = torch.full((2**15, 1), 8., dtype=torch.bfloat16)
+    w[0] = 0
+    linear_logprob(h, w, torch.zeros(1, dtype=torch.int64))[0].sum().backward()
+    assert abs(h.grad.item() + 8) < 0.1
+
 def test_under_autocast_and_under_activation_checkpointing():
     (h, w, _), y = random_case(N=40, D=8, V=100, dtype=torch.float32)
     with torch.autocast('cpu', dtype=torch.bfloat16):

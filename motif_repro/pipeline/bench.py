@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MIB', 'CHUNK', 'LOSS', 'PASSES', 'POLYNORM', 'ATTENTION', 'END_SHARE', 'GENERATE', 'TIMES', 'MEMORY', 'BENCHES',
-           'KEY', 'PRODUCTS', 'HIDDEN', 'Case', 'Provider', 'reset_peak', 'read_peak', 'one_run', 'measure', 'naive',
-           'naive_upcast', 'loss_inputs', 'loss_and_gradients', 'one_rounding', 'check_loss', 'run_loss',
+           'KEY', 'TEXTS', 'PRODUCTS', 'HIDDEN', 'Case', 'Provider', 'reset_peak', 'read_peak', 'one_run', 'measure',
+           'naive', 'naive_upcast', 'loss_inputs', 'loss_and_gradients', 'one_rounding', 'check_loss', 'run_loss',
            'polynorm_inputs', 'outputs_and_gradients', 'check_outputs', 'run_polynorm', 'naive_attention',
            'attention_inputs', 'run_attention', 'generation_task', 'run_generate', 'Bench', 'run_here', 'device_name',
            'main', 'run_case', 'ChildFailed', 'in_a_child', 'columns', 'read_results', 'add_rows', 'axes_of', 'cases',
@@ -468,7 +468,7 @@ def in_a_child(
     if done.returncode: raise ChildFailed(f"failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
-# %% ../../nbs/pipeline/bench.ipynb #f6d29d10
+# %% ../../nbs/pipeline/bench.ipynb #5f34f3fa
 KEY = ('bench', 'provider', 'dtype', 'shape', 'device')
 
 def columns(bench:str)->tuple[str,...]:
@@ -478,11 +478,11 @@ def columns(bench:str)->tuple[str,...]:
 def read_results(path:Path)->list[dict]:
     "Rows of a results file, numbers as numbers; [] where there is none yet."
     if not path.exists(): return []
-    with open(path, newline='', encoding='utf-8') as lines: return [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+    with open(path, newline='', encoding='utf-8') as lines: return [{name: _value(name, text) for name, text in row.items()} for row in csv.DictReader(lines)]
 
-def _number(text:str)->float|str|None:
-    try: return float(text) if text else None
-    except ValueError: return text
+TEXTS = (*KEY, 'mode', 'status', 'digest', 'versions', 'commit', 'date')   # a commit may look like a number
+
+def _value(name:str, text:str)->float|str|None: return None if not text else text if name in TEXTS else float(text)
 
 def add_rows(path:Path, rows:Iterable[dict]):
     "Put `rows` into a results file, in place of those of the same case and device."
