@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['Trace', 'read_traces', 'verify_traces']
 
-# %% ../../nbs/alignment/traces.ipynb #9ac2d3a4
+# %% ../../nbs/alignment/traces.ipynb #1a1db592
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Optional
 
 from ..core.rows import parse_row, read_rows
 from ..tasks.schema import Task
 from ..tasks.verify import verify_all
 
-# %% ../../nbs/alignment/traces.ipynb #bd8dae28
+# %% ../../nbs/alignment/traces.ipynb #f24be0c5
 @dataclass(frozen=True, kw_only=True)
 class Trace:
     "One worked solution of a task."
@@ -27,6 +28,9 @@ class Trace:
     domain: str = 'math'
     source: str = 'file'
     difficulty: int = 0
+    sampling: Optional[dict] = field(default=None, hash=False)    # settings it was sampled with
+    verdict: str = ''                                             # a verifier's word; '': not checked yet
+    provenance: Optional[dict] = field(default=None, hash=False)  # where it comes from: file and row, request, what was rewritten
 
     @property
     def messages(self)->list[dict]:
