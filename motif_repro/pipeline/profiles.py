@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #3f86971a
+# %% ../../nbs/pipeline/profiles.ipynb #73815a2e
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -127,11 +127,18 @@ class EvaluateParams(StageParams):
 class Lesson1Params(StageParams):
     seed: int = Field(ge=0)
     num_seeds: int = Field(ge=1)
+    num_styles: int = Field(ge=1)
+    hidden_size: int = Field(ge=16)
+    num_layers: int = Field(ge=1)
+    train_per_level: int = Field(ge=10)
+    test_per_level: int = Field(ge=1)
+    score_per_level: int = Field(ge=2)
+    base_steps: int = Field(ge=1)
+    base_learning_rate: float = Field(gt=0, lt=1)
     steps: int = Field(ge=1)
-    seq_len: int = Field(ge=16)
-    rows_per_step: int = Field(ge=1)
     learning_rate: float = Field(gt=0, lt=1)
-    num_problems: int = Field(ge=2)
+    seq_len: int = Field(ge=192)
+    rows_per_step: int = Field(ge=1)
     max_new_tokens: int = Field(ge=1)
 
 class Lesson2Params(StageParams):

@@ -25,7 +25,7 @@ from ..core.settings import find_root, load_settings, validated
 from .profiles import (BaseParams, EvaluateParams, Lesson1Params, Lesson2Params, Lesson3Params, Lesson4Params, LongContextParams, ReportParams,
                                            RlParams, SftParams, TasksParams, TracesParams, code_cells, is_parameters)
 
-# %% ../../nbs/pipeline/stages.ipynb #9eed38e9
+# %% ../../nbs/pipeline/stages.ipynb #ceb5410f
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:
     "What the runner knows of a stage."
@@ -48,7 +48,7 @@ STAGES = dict(
     evaluate = StageSpec(notebook='recipe/70_evaluate.ipynb', params=EvaluateParams, needs=('tasks', 'traces', 'base', 'sft', 'long_context', 'rl'),
                          outputs=('results.jsonl',)),
 )
-STAGES['lesson_1'] = StageSpec(notebook='lessons/1_alignment.ipynb', params=Lesson1Params, needs=('tasks', 'traces', 'base'), outputs=('claim_rows.jsonl',))
+STAGES['lesson_1'] = StageSpec(notebook='lessons/1_teacher_style.ipynb', params=Lesson1Params, outputs=('claim_rows.jsonl',))
 STAGES['lesson_2'] = StageSpec(notebook='lessons/2_long_context.ipynb', params=Lesson2Params, outputs=('claim_rows.jsonl',))
 STAGES['lesson_3'] = StageSpec(notebook='lessons/3_rl.ipynb', params=Lesson3Params, needs=('tasks', 'long_context'), outputs=('claim_rows.jsonl',))
 STAGES['lesson_4'] = StageSpec(notebook='lessons/4_loss_memory.ipynb', params=Lesson4Params, outputs=('claim_rows.jsonl',))
