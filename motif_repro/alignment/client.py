@@ -269,7 +269,7 @@ def in_own_loop(coroutine:Coroutine):  # its result
     "Run a coroutine to its end, from a script or from a notebook, whose own event loop is already running."
     with ThreadPoolExecutor(1) as pool: return pool.submit(asyncio.run, coroutine).result()
 
-# %% ../../nbs/alignment/client.ipynb #9133a975
+# %% ../../nbs/alignment/client.ipynb #d5b9a996
 def ask_task(
     task:Task,
     model:str,
@@ -295,7 +295,8 @@ def trace_of_reply(
     reasoning, answer = (reply.reasoning.strip('\n'), reply.text.strip()) if reply.reasoning else split_thought(reply.text)
     if not answer: raise ValueError("no answer after the thought")
     return Trace(task_id=task.id, teacher=teacher or request.model, question=task.question, reasoning=reasoning, answer=answer, domain=task.domain,
-                 source=task.source, difficulty=task.difficulty)
+                 source=task.source, difficulty=task.difficulty, sampling=request.sampling,
+                 provenance=dict(request=request.key, model=reply.model, sample=request.sample, tokens=reply.completion_tokens))
 
 def collect_traces(
     tasks:Iterable[Task],
