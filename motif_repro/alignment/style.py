@@ -91,19 +91,19 @@ _TELLING = frozenset().union(*WORDS.values())
 _OPENERS = WORDS['concluding'] | _words("then next now finally this that these those it he she they and but total")
 _CLOSERS = _words("so therefore thus hence finally answer total conclusion")
 
-# %% ../../nbs/alignment/style.ipynb #7c3d63fe
-_STEP_SIGNS = frozenset('\n.!?')
+# %% ../../nbs/alignment/style.ipynb #f3c446e0
+_STEP_SIGNS, _SIGNS = frozenset('\n.!?'), frozenset('$€£-')
 
 def result_use(
     reading:Reading,
 )->float:  # in [-1, 1]; 1: every result is used later and never before, 0: no result is used again
     "Share of results (numbers after '=') that a later step uses, minus the share that an earlier step has used already."
     if not reading.counts['=']: return 0.
-    tokens, step, last, results, uses = reading.tokens, 0, 0, {}, {}
+    tokens, results, uses = reading.tokens, {}, {}
+    steps = np.cumsum(np.fromiter(map(_STEP_SIGNS.__contains__, tokens), bool, len(tokens))).tolist()
     for i in reading.numbers:
-        gap, number = tokens[last:i], tokens[i].replace(',', '')
-        step, last = step + any(sign in _STEP_SIGNS for sign in gap), i
-        if '=' in gap[-3:] and not any(sign.isalpha() for sign in gap[-2:]): results.setdefault(number, step)   # = 5, = $5, = -5
+        number, step, before = tokens[i].replace(',', ''), steps[i], tokens[i - 1] if i else ''
+        if (tokens[i - 2] if before in _SIGNS and i > 1 else before) == '=': results.setdefault(number, step)   # = 5, = $5, = -5
         else: uses[number] = (uses[number][0] if number in uses else step, step)   # the steps of its first and its last use
     used = [uses[number] + (step,) for number, step in results.items() if number in uses]
     return (sum(last > step for _, last, step in used) - sum(first < step for first, _, step in used))/max(1, len(results))
