@@ -65,8 +65,8 @@ def backend_report(
     backend, reason = choose(kind, os.environ.get('MOTIF_KERNELS', ''), 'MOTIF_KERNELS')
     return '\n'.join(f"{kernel}: {backend} ({reason})" for kernel in KERNELS)
 
-# %% ../../nbs/kernels/backends.ipynb #75510f39
-NUMBERS, WARPS = 4096, 8   # of a Triton program
+# %% ../../nbs/kernels/backends.ipynb #65249d74
+NUMBERS, WARPS = 4096, 16   # of a Triton program
 
 def block_shape(width:int)->tuple[int,int]:  # of a row → rows, columns of a program; both powers of 2
     "A row in one block where it fits; several rows where they are short."
