@@ -46,7 +46,7 @@ def drop(trace:Trace, reason:str, **details)->dict:
     "A dropped trace as a row."
     return asdict(trace) | dict(reason=reason) | details
 
-# %% ../../nbs/alignment/selection.ipynb #18c99019
+# %% ../../nbs/alignment/selection.ipynb #ee157faa
 WORD = re.compile(r'\d+|[^\W\d_]+|[^\w\s.,;:!?"\'()]')
 
 def words(text:str)->list[str]:
@@ -84,7 +84,8 @@ def drop_duplicates(
 )->Sifted:                 # the first of its kind is kept
     "Drop near-duplicates of an earlier trace; the row names which one and how similar."
     if not 0 < threshold <= 1: raise UserError(f"threshold={threshold} must lie in (0, 1]")
-    index, seen, kept, dropped = MinHashLSH(threshold=max(0.1, threshold - 0.1), num_perm=num_hashes), [], [], []
+    index = MinHashLSH(threshold=max(0.1, threshold - 0.1), num_perm=num_hashes, weights=(0.1, 0.9))   # rather compare too many than miss one
+    seen, kept, dropped = [], [], []
     for trace in traces:
         runs = shingles(text(trace))
         minhash = signature(runs, num_hashes)
