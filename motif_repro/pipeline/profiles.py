@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #73815a2e
+# %% ../../nbs/pipeline/profiles.ipynb #8201e38b
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -133,6 +133,7 @@ class Lesson1Params(StageParams):
     train_per_level: int = Field(ge=10)
     test_per_level: int = Field(ge=1)
     score_per_level: int = Field(ge=2)
+    new_share: float = Field(ge=0, le=1)
     base_steps: int = Field(ge=1)
     base_learning_rate: float = Field(gt=0, lt=1)
     steps: int = Field(ge=1)
