@@ -221,6 +221,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                             'motif_repro/alignment/likelihood.py'),
                                                   'motif_repro.alignment.likelihood.rank_surprisal_ratio': ( 'alignment/likelihood.html#rank_surprisal_ratio',
                                                                                                              'motif_repro/alignment/likelihood.py'),
+                                                  'motif_repro.alignment.likelihood.served_scores': ( 'alignment/likelihood.html#served_scores',
+                                                                                                      'motif_repro/alignment/likelihood.py'),
                                                   'motif_repro.alignment.likelihood.spike_level': ( 'alignment/likelihood.html#spike_level',
                                                                                                     'motif_repro/alignment/likelihood.py'),
                                                   'motif_repro.alignment.likelihood.spikes': ( 'alignment/likelihood.html#spikes',
