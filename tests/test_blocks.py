@@ -1,5 +1,5 @@
 "The pipeline over shards: any number of tasks, broken rows, a kill in the middle, and a stage as SLURM would start it."
-import os, signal, subprocess, sys, time
+import gzip, os, signal, subprocess, sys, time
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +23,8 @@ def pool(tmp_path_factory):
     "Five shards: 50 traces in two styles, 10 copies, 5 leaks, 4 broken rows; one shard is empty."
     folder = tmp_path_factory.mktemp('pool')
     verbose = [solve(task, 'verbose') for task in TRAIN]
-    traces = verbose + [solve(task, 'latex') for task in TRAIN] + [replace(t, teacher='copy') for t in verbose[:10]] + [solve(task, 'stepwise') for task in TEST]
+    latex, leaks = ([solve(task, teacher) for task in tasks] for tasks, teacher in ((TRAIN, 'latex'), (TEST, 'stepwise')))
+    traces = verbose + latex + [replace(t, teacher='copy') for t in verbose[:10]] + leaks
     for n in range(4): write_rows(folder/f'{n}.jsonl', map(asdict, traces[n::4]))
     (folder/'4.jsonl').touch()
     with (folder/'1.jsonl').open('ab') as f: f.write(b'no JSON\n{"task_id": "t"}\n\xff\xfe\n[1]\n')
@@ -43,11 +44,20 @@ def test_any_number_of_tasks_keeps_the_same(pool, tmp_path, tasks):
     assert {row['found']['filter_reason'] for row in read(tmp_path/'out/dropped/score')} == {'score_too_low'}
     assert {row['found']['matched'] for row in read(tmp_path/'out/dropped/evaluation')} == {task.id for task in TEST}
     reasons = [(row['row'], row['reason'].split(';')[0]) for row in read(tmp_path/'out/quarantine')]
-    assert [number for number, _ in reasons] == [17, 18, 19, 20] and 'not JSON' in reasons[0][1] and "'teacher' is missing" in reasons[1][1]
+    assert [number for number, _ in reasons] == [17, 18, 19, 20] and 'not JSON' in reasons[0][1] and 'no response' in reasons[1][1]
 
 def test_without_evaluation_sets(pool, tmp_path):
     went = run_here(pool, tmp_path/'out', score, 0.5, tasks=2)
     assert went['kept'] == 30 and 'dropped: evaluation' not in went
+
+def test_other_peoples_shapes(tmp_path):
+    write_rows(tmp_path/'pool/a.jsonl', [dict(question='How many apples and pears are there?', answer='Seven of each.\n#### 7'), dict(question='q')])
+    with gzip.open(tmp_path/'pool/b.jsonl.gz', 'wt') as f:
+        f.write('{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "<think>so</think>Good morning to all of you"}]}\n')
+    (tmp_path/'pool/README.md').write_text('what this is')
+    went = run_here(tmp_path/'pool', tmp_path/'out', score, 0.5, tasks=2)
+    assert (went['readable'], went['unreadable'], went['kept']) == (2, 1, 2)
+    assert {(row['reasoning'], row['answer']) for row in read(tmp_path/'out/kept')} == {('Seven of each.', '7'), ('so', 'Good morning to all of you')}
 
 def test_the_pools_own_folder_is_refused(pool):
     with pytest.raises(UserError, match="the pool's own folder"): run_here(pool, pool, score, 0.5)
@@ -65,7 +75,8 @@ print(test_blocks.run_here({pool!r}, {out!r}, slow, 0.5, test_blocks.INDEX, task
 
 def test_a_killed_run_does_only_what_is_left(pool, tmp_path):
     out = tmp_path/'out'
-    start = lambda: subprocess.Popen([sys.executable, '-c', SLOW.format(tests=str(Path(__file__).parent), pool=str(pool), out=str(out))], start_new_session=True)
+    program = SLOW.format(tests=str(Path(__file__).parent), pool=str(pool), out=str(out))
+    start = lambda: subprocess.Popen([sys.executable, '-c', program], start_new_session=True)
     process, done = start(), out/'logs/filter/completions'
     while not (done.is_dir() and any(done.iterdir())): time.sleep(0.05); assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)

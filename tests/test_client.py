@@ -82,7 +82,8 @@ def address(server): return f'http://localhost:{server.server_port}/v1'
 
 def ask(server, requests, folder, *, concurrency=4, prices=None, **caller):
     caller = Caller(endpoint=Endpoint('test', address(server), 'k3y'), **(dict(first_wait_s=0.02) | caller))
-    replies, ledger = asyncio.run(ask_all(requests, caller, folder/'replies.jsonl', failures=folder/'failures.jsonl', concurrency=concurrency, prices=prices))
+    replies, ledger = asyncio.run(ask_all(requests, caller, folder/'replies.jsonl', failures=folder/'failures.jsonl', concurrency=concurrency,
+                                          prices=prices))
     return replies, ledger, read_rows(folder/'failures.jsonl')
 
 
@@ -97,7 +98,8 @@ def test_tokens_nobody_counted_cost_no_plausible_number(tmp_path):
     with serving(lambda q, n: 'uncounted' if q == 'q1' else None) as server: _, ledger, _ = ask(server, questions(3), tmp_path, prices=(1., 1.))
     assert (ledger.uncounted, ledger.prompt_tokens, ledger.cost) == (1, 6, None)
 
-@pytest.mark.parametrize('fault', [(500, {}, 'oops'), (503, {}, 'busy'), (429, {'Retry-After': '0.1'}, 'slow down'), 'hangs up', 'cut', 'torn', 'error'], ids=str)
+@pytest.mark.parametrize('fault', [(500, {}, 'oops'), (503, {}, 'busy'), (429, {'Retry-After': '0.1'}, 'slow down'), 'hangs up', 'cut', 'torn', 'error'],
+                         ids=str)
 def test_what_passes_is_asked_again(tmp_path, fault):
     with serving(lambda q, n: fault if q == 'q1' and n == 0 else None) as server: replies, ledger, failures = ask(server, questions(3), tmp_path)
     assert (len(replies), ledger.retries, failures) == (3, 1, [])
@@ -115,8 +117,8 @@ def test_retry_after_is_obeyed(tmp_path):
     first, second = server.times['q0']
     assert 1.5 <= second - first < 3
 
-@pytest.mark.parametrize('fault, reason', [((500, {}, 'oops'), 'refused with 500: '), ('cut', 'the stream was cut, 2 times'), ('silent', 'silent for 1 s, 2 times')],
-                         ids=str)
+@pytest.mark.parametrize('fault, reason', [((500, {}, 'oops'), 'refused with 500: '), ('cut', 'the stream was cut, 2 times'),
+                                           ('silent', 'silent for 1 s, 2 times')], ids=str)
 def test_what_never_passes_is_set_aside_and_asked_next_time(tmp_path, fault, reason):
     with serving(lambda q, n: fault if q == 'q1' and n < 2 else None) as server:
         replies, ledger, failures = ask(server, questions(3), tmp_path, max_retries=1, silence_s=1. if fault == 'silent' else 60.)
@@ -195,7 +197,8 @@ CLIENT = """
 import asyncio, sys
 from motif_repro.alignment.client import Caller, Endpoint, Request, ask_all
 requests = [Request(model='m', messages=[dict(role='user', content=f'q{i}')]) for i in range(60)]
-asyncio.run(ask_all(requests, Caller(endpoint=Endpoint('x', sys.argv[1])), sys.argv[2] + '/replies.jsonl', failures=sys.argv[2] + '/failures.jsonl', concurrency=3))
+address, folder = sys.argv[1:]
+asyncio.run(ask_all(requests, Caller(endpoint=Endpoint('x', address)), folder + '/replies.jsonl', failures=folder + '/failures.jsonl', concurrency=3))
 """
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path):

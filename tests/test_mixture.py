@@ -9,10 +9,11 @@ from motif_repro.alignment.traces import Trace
 from motif_repro.core.errors import UserError
 
 def trace(domain, difficulty, size, n):
-    return Trace(task_id=f'{domain}-{difficulty}-{size}-{n}', teacher='me', question='q', reasoning='x'*size, answer='1', domain=domain, difficulty=difficulty)
+    return Trace(task_id=f'{domain}-{difficulty}-{size}-{n}', teacher='me', question='q', reasoning='x'*size, answer='1', domain=domain,
+                 difficulty=difficulty)
 
 KINDS = Kinds(difficulty=(3,), length=(100,))
-POOL = [trace(domain, d, size, n) for domain, num in (('math', 7), ('code', 5), ('instructions', 1)) for d in (1, 4) for size in (10, 200) for n in range(num)]
+POOL = [trace(domain, d, size, n) for domain, num in dict(math=7, code=5, instructions=1).items() for d in (1, 4) for size in (10, 200) for n in range(num)]
 SCHEDULES = dict(
     static=static(dict(math=2, code=1, instructions=1)),
     staged=staged((0.3, {('math', 0): 1}), (0.3, dict(code=1)), (0.4, {('math', 1, None): 1, 'instructions': 1})),
@@ -77,9 +78,11 @@ def test_another_process_draws_the_same(tmp_path):
     "Python's hash of a string differs from process to process; the order must not."
     import subprocess, sys
     program = ("from motif_repro.alignment.mixture import *; from motif_repro.alignment.traces import Trace\n"
-               "pool = [Trace(task_id=str(n), teacher='m', question='q', reasoning='', answer='1', domain='math' if n % 3 else 'code') for n in range(40)]\n"
+               "trace = lambda n: Trace(task_id=str(n), teacher='m', question='q', reasoning='', answer='1', domain='math' if n % 3 else 'code')\n"
+               "pool = [trace(n) for n in range(40)]\n"
                "m = Mixture(pool, moving(dict(math=1), dict(code=1)), 60); print([t.task_id for t in m], m.fingerprint)")
-    outputs = {subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True, env={'PYTHONHASHSEED': str(seed)}).stdout for seed in (1, 2)}
+    run = lambda seed: subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=True, env={'PYTHONHASHSEED': str(seed)})
+    outputs = {run(seed).stdout for seed in (1, 2)}
     assert len(outputs) == 1 and outputs != {''}
 
 @pytest.mark.parametrize('change', [dict(seed=1), dict(steps=98), dict(schedule=SCHEDULES['moving'])], ids=str)
@@ -96,7 +99,7 @@ def test_an_empty_kind_with_a_weight_is_named():
     with pytest.raises(UserError, match='it holds nothing'): Mixture([], static(dict(math=1)), 10)
 
 @pytest.mark.parametrize('wrong', [
-    lambda: Schedule((), ()), lambda: Schedule((0., 1.), ({'a': 1},)), lambda: Schedule((0., 2.), ({'a': 1}, {'a': 1})), lambda: Schedule((0.,), ({'a': float('nan')},)),
-    lambda: Schedule((0.,), ({'a': 0.},)), lambda: two_stage({'a': 1}, {'b': 1}, first=1.), lambda: staged(), lambda: mixture(SCHEDULES['static'], 0)])
+    lambda: Schedule((), ()), lambda: Schedule((0., 1.), ({'a': 1},)), lambda: Schedule((0., 2.), ({'a': 1}, {'a': 1})),
+    lambda: Schedule((0.,), ({'a': float('nan')},)), lambda: Schedule((0.,), ({'a': 0.},)), lambda: two_stage({'a': 1}, {'b': 1}, first=1.), lambda: staged(), lambda: mixture(SCHEDULES['static'], 0)])
 def test_impossible_schedules_are_refused(wrong):
     with pytest.raises(UserError): wrong()

@@ -45,8 +45,8 @@ def tokenizer(): return train_tokenizer(['Calculate 2 + 3.'])
 def test_the_best_right_one_without_a_trace_of_the_hint(monkeypatch, tokenizer):
     tasks = list(TASKS.values())
     own = [solve(task, TARGET) for task in tasks]
-    texts = lambda i: [f'<think>The hint says so.</think>{own[i].answer}', own[i].response, f'<think>{own[i].reasoning}\nAnd so on.</think>{own[i].answer}',
-                       f'<think>{own[i].reasoning}</think>{int(own[i].answer) + 1}']
+    texts = lambda i: [f'<think>The hint says so.</think>{own[i].answer}', own[i].response,
+                       f'<think>{own[i].reasoning}\nAnd so on.</think>{own[i].answer}', f'<think>{own[i].reasoning}</think>{int(own[i].answer) + 1}']
     prompts = writing(monkeypatch, lambda i, s: texts(i)[s])
     sifted = rewrite_by_target(VERBOSE, TASKS, None, tokenizer, by_length, num_samples=4)
     assert [(t.question, t.reasoning) for t in sifted.kept] == [(t.question, t.reasoning) for t in own]
@@ -81,7 +81,8 @@ def test_a_teacher_is_told_the_style(tmp_path):
     server = Rewriter()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        rewrite = lambda: rewrite_by_teacher(VERBOSE, TASKS, Caller(endpoint=Endpoint('t', address(server))), 'm', reference, by_length, tmp_path, concurrency=2)
+        caller = lambda: Caller(endpoint=Endpoint('t', address(server)))
+        rewrite = lambda: rewrite_by_teacher(VERBOSE, TASKS, caller(), 'm', reference, by_length, tmp_path, concurrency=2)
         sifted, ledger = rewrite()
         again, nothing = rewrite()
     finally:

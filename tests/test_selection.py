@@ -4,8 +4,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from motif_repro.alignment.selection import (EvaluationIndex, Sifted, contamination_report, decontaminate, drop_duplicates, jaccard, select, share_out, shingles, whole_text,
-                                             words)
+from motif_repro.alignment.selection import (EvaluationIndex, Sifted, contamination_report, decontaminate, drop_duplicates, jaccard, select,
+                                             share_out, shingles, whole_text, words)
 from motif_repro.alignment.traces import Trace
 from motif_repro.core.errors import UserError
 from motif_repro.core.rows import read_rows
@@ -45,7 +45,8 @@ def test_short_and_empty_texts(texts, kept):
     assert len(drop_duplicates([trace(t, n) for n, t in enumerate(texts)], text=lambda t: t.reasoning).kept) == kept
 
 def test_numbers_make_solutions_different():
-    sums = [trace(f'First I add {a} and {a + 1}, and that gives {2*a + 1}. So the answer is {2*a + 1}.', a, question=f'What is {a} + {a + 1}?') for a in range(10, 60)]
+    said = lambda a: f'First I add {a} and {a + 1}, and that gives {2*a + 1}. So the answer is {2*a + 1}.'
+    sums = [trace(said(a), a, question=f'What is {a} + {a + 1}?') for a in range(10, 60)]
     assert not drop_duplicates(sums).dropped
 
 
@@ -58,8 +59,9 @@ def test_thirteen_words_in_a_row(num_shared, found):
     assert bool(sifted.dropped) == found
 
 @pytest.mark.parametrize('text, found', [
-    ('Calculate 17 + 25.', True), ('calculate   17 + 25', True), ('I must calculate 17 + 25 now', True), ('Calculate 17 + 25.\n17 + 25 = 42', True), ('(Calculate 17 + 25)', True),
-    ('Calculate 17 + 25 + 1.', False), ('Calculate 17 + 251.', False), ('Calculate 17 - 25.', False), ('17 + 25 = 42', False), ('Calculate 7 + 25.', False),
+    ('Calculate 17 + 25.', True), ('calculate   17 + 25', True), ('I must calculate 17 + 25 now', True), ('Calculate 17 + 25.\n17 + 25 = 42', True),
+    ('(Calculate 17 + 25)', True), ('Calculate 17 + 25 + 1.', False), ('Calculate 17 + 251.', False), ('Calculate 17 - 25.', False),
+    ('17 + 25 = 42', False), ('Calculate 7 + 25.', False),
     ('Calculate 17 + 25\n- 3', True)])
 def test_a_short_question_stands_alone(text, found):
     assert bool(EvaluationIndex(dict(exam=[Task(id='e', question='Calculate 17 + 25.', answer='42')])).matches(text)) == found
@@ -73,9 +75,11 @@ def test_a_phrase_of_many_questions_gives_none_away():
 
 def test_the_report_names_set_task_and_words():
     a, b = (Task(id=i, question=f'How many {i} are there in seven gardens?', answer='1') for i in ('apples', 'pears'))
-    pool = [trace('How many pears are there in seven gardens?', n) for n in range(3)] + [trace('How many apples are there in seven gardens?', 9), trace('nothing', 10)]
+    pool = [trace('How many pears are there in seven gardens?', n) for n in range(3)]
+    pool += [trace('How many apples are there in seven gardens?', 9), trace('nothing', 10)]
     report = contamination_report(decontaminate(pool, dict(first=[a], second=[b])))
-    assert [(r['evaluation'], r['matched'], r['num_traces'], r['traces']) for r in report] == [('second', 'pears', 3, ['t0', 't1', 't2']), ('first', 'apples', 1, ['t9'])]
+    found = [(row['evaluation'], row['matched'], row['num_traces'], row['traces']) for row in report]
+    assert found == [('second', 'pears', 3, ['t0', 't1', 't2']), ('first', 'apples', 1, ['t9'])]
     assert report[0]['run'] == 'how many pears are there in seven gardens'
 
 def test_the_answer_field_is_looked_through_as_well():
@@ -91,7 +95,7 @@ def random_pool(rng):
 def test_no_budget_is_overspent_and_none_is_wasted(seed):
     rng = random.Random(seed)
     pool, budget = random_pool(rng), rng.randrange(0, 400)
-    scores = [rng.random() for _ in pool]
+    scores = [round(rng.random(), 1) for _ in pool]   # with ties
     size = lambda t: max(1, len(words(t.reasoning)) + 1)
     quotas = rng.choice([None, {domain: rng.random() + 0.1 for domain in {t.domain for t in pool}}])
     sifted = select(pool, scores, budget, quotas=quotas)
@@ -119,7 +123,8 @@ def test_a_rare_cell_is_not_starved_by_a_better_one():
     sifted = select(pool, lambda t: 1. if t.domain == 'math' else 0.1, 400)
     assert sum(t.domain == 'code' for t in sifted.kept) == 20
 
-@pytest.mark.parametrize('quotas, words_', [(dict(biology=1), "no trace of 'biology'"), (dict(math=-1), 'weight -1'), (dict(math=float('nan')), 'weight nan')])
+@pytest.mark.parametrize('quotas, words_', [(dict(biology=1), "no trace of 'biology'"), (dict(math=-1), 'weight -1'),
+                                            (dict(math=float('nan')), 'weight nan')])
 def test_quotas_that_cannot_be(quotas, words_):
     with pytest.raises(UserError, match=words_): select([trace('a')], [1.], 10, quotas=quotas)
 
@@ -128,7 +133,8 @@ def test_scores_must_fit():
 
 def test_every_row_is_in_one_of_two_files(tmp_path):
     pool = variants(0) + [trace('How many pears are there in seven gardens?', 99)]
-    sifted = (Sifted(pool).then(drop_duplicates).then(lambda ts: decontaminate(ts, dict(x=[Task(id='e', question='How many pears are there in seven gardens?', answer='1')])))
+    exam = [Task(id='e', question='How many pears are there in seven gardens?', answer='1')]
+    sifted = (Sifted(pool).then(drop_duplicates).then(lambda ts: decontaminate(ts, dict(x=exam)))
               .then(lambda ts: select(ts, lambda t: len(t.task_id), 300)))
     sifted.write(tmp_path)
     rows = read_rows(tmp_path/'kept.jsonl') + read_rows(tmp_path/'dropped.jsonl')

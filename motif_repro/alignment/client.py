@@ -7,8 +7,8 @@ __all__ = ['FOR_ALL', 'NUM_TRIALS', 'Endpoint', 'find_endpoint', 'Request', 'Rep
            'Failed', 'Broken', 'Caller', 'Ledger', 'ask_all', 'in_own_loop', 'ask_task', 'trace_of_reply',
            'collect_traces', 'TextLogprobs', 'echo_logprobs']
 
-# %% ../../nbs/alignment/client.ipynb #2ece7b0e
-import asyncio, hashlib, json, os, re, time
+# %% ../../nbs/alignment/client.ipynb #71784c94
+import asyncio, hashlib, json, os, time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +18,7 @@ from pathlib import Path
 import openai
 from filelock import FileLock, Timeout
 
+from .readers import split_response
 from .traces import Trace
 from ..core.errors import UserError, nearest
 from ..core.rows import disk_errors, iter_rows, write_rows
@@ -72,7 +73,7 @@ class Request:
         "The same for the same question, on every machine."
         return hashlib.sha256(json.dumps([self.body, self.sample], sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:32]
 
-# %% ../../nbs/alignment/client.ipynb #2e1c1052
+# %% ../../nbs/alignment/client.ipynb #72611185
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     "One answer, with what it cost."
@@ -88,10 +89,9 @@ class Reply:
     seconds: float = 0.
 
 def split_thought(text:str)->tuple[str,str]:  # reasoning, answer
-    "Take a response apart at its think tags."
-    before, closed, after = text.rpartition('</think>')
-    if closed: return re.sub(r'\A\s*<think>', '', before).strip('\n'), after.strip()
-    return (text.partition('<think>')[2].strip('\n'), '') if text.lstrip().startswith('<think>') else ('', text.strip())
+    "What a model wrote, taken apart; a thought that was begun and never ended is all thought."
+    if text.lstrip().startswith('<think>') and '</think>' not in text: return text.partition('<think>')[2].strip(), ''
+    return split_response(text)
 
 # %% ../../nbs/alignment/client.ipynb #f45259be
 class ReplyFile:
@@ -269,7 +269,7 @@ def in_own_loop(coroutine:Coroutine):  # its result
     "Run a coroutine to its end, from a script or from a notebook, whose own event loop is already running."
     with ThreadPoolExecutor(1) as pool: return pool.submit(asyncio.run, coroutine).result()
 
-# %% ../../nbs/alignment/client.ipynb #d5b9a996
+# %% ../../nbs/alignment/client.ipynb #9cec80b4
 def ask_task(
     task:Task,
     model:str,
@@ -292,7 +292,7 @@ def trace_of_reply(
 )->Trace:
     "An answer as a trace; raises ValueError for one that was cut."
     if reply.finish_reason == 'length': raise ValueError(f"cut at {reply.completion_tokens} tokens; raise max_tokens")
-    reasoning, answer = (reply.reasoning.strip('\n'), reply.text.strip()) if reply.reasoning else split_thought(reply.text)
+    reasoning, answer = (reply.reasoning.strip(), reply.text.strip()) if reply.reasoning else split_thought(reply.text)
     if not answer: raise ValueError("no answer after the thought")
     return Trace(task_id=task.id, teacher=teacher or request.model, question=task.question, reasoning=reasoning, answer=answer, domain=task.domain,
                  source=task.source, difficulty=task.difficulty, sampling=request.sampling,

@@ -32,7 +32,7 @@ class Kinds:
         "The kind of a trace."
         return trace.domain, bisect.bisect_right(self.difficulty, trace.difficulty), bisect.bisect_right(self.length, self.measure(trace))
 
-# %% ../../nbs/alignment/mixture.ipynb #5384b3fb
+# %% ../../nbs/alignment/mixture.ipynb #b7430548
 Key = str|tuple   # domain; or (domain, difficulty band); or (domain, difficulty band, length band). None in a tuple stands for all
 
 def _fits(key:Key, kind:tuple)->bool:
@@ -99,7 +99,8 @@ def two_stage(
     rehearsal:float=0.2,          # share of `base` that stays in the second stage, against forgetting
 )->Schedule:
     "A curriculum of two stages with a ramp between them; lengths and rehearsal are our choice, the paper's are unpublished."
-    if not 0 <= first - ramp/2 <= first + ramp/2 <= 1: raise UserError(f"first={first}, ramp={ramp}: the ramp around {first} leaves [0, 1]; make it shorter")
+    if not 0 <= first - ramp/2 <= first + ramp/2 <= 1:
+        raise UserError(f"first={first}, ramp={ramp}: the ramp around {first} leaves [0, 1]; make it shorter")
     share = lambda weights, part: {key: part*w/sum(weights.values()) for key, w in weights.items()}
     late = share(hard, 1 - rehearsal)
     for key, weight in share(base, rehearsal).items(): late[key] = late.get(key, 0.) + weight

@@ -63,7 +63,7 @@ def choose_rewrites(
             best[trace.task_id] = value, replace(trace, verdict=verdict.verdict)
     return Sifted([trace for _, trace in best.values()], dropped)
 
-# %% ../../nbs/alignment/rewriting.ipynb #bb17bf4c
+# %% ../../nbs/alignment/rewriting.ipynb #8b384513
 def no_hint(task:Task, original:Trace|None)->str:
     "The question as it is."
     return task.question
@@ -110,11 +110,12 @@ def rewrite_by_target(
     for task, original, completions in zip(owners, originals, sample(model, tokenizer, prompts, num_samples=num_samples, **sampling)):
         for completion in completions:
             trace = read_completion(completion, task, teacher)
-            if isinstance(trace, Trace): candidates.append(replace(trace, sampling=sampling, provenance=dict(rewritten_from=original.teacher, hint=hint.__name__)))
+            provenance = dict(rewritten_from=original.teacher, hint=hint.__name__)
+            if isinstance(trace, Trace): candidates.append(replace(trace, sampling=sampling, provenance=provenance))
             else: dropped.append(dict(task_id=task.id, teacher=teacher, question=task.question, text=completion.text, reason=trace))
     return Sifted([], dropped).then(lambda _: choose_rewrites(candidates, tasks, score, min_score=min_score))
 
-# %% ../../nbs/alignment/rewriting.ipynb #ccf1441b
+# %% ../../nbs/alignment/rewriting.ipynb #450cd0db
 def _range(low:float, high:float)->str:
     low, high = round(low), round(high)
     return f"{low}" if low == high else f"{low} to {high}"
@@ -128,7 +129,8 @@ def _habit(does:str, never:str)->Callable[[float,float],str]:
 PHRASES:dict[str,Callable[[float,float],str]] = dict(   # feature → what to say when the target's middle half lies between low and high
     headings=_habit("Use headings", "Use no headings"), list_items=_habit("Number or list the steps", "Don't number or list the steps"),
     emphasis=_habit("Use bold print", "Use no bold print"), code=_habit("Set code in backticks", "Use no backticks"),
-    latex=_habit("Write formulas in LaTeX", "Write formulas as plain text, not in LaTeX"), boxed=_habit("Put the answer into \\boxed{}", "Put no box around the answer"),
+    latex=_habit("Write formulas in LaTeX", "Write formulas as plain text, not in LaTeX"),
+    boxed=_habit("Put the answer into \\boxed{}", "Put no box around the answer"),
     tags=_habit("Use tags", "Use no tags but the think tags"), tables=_habit("Use tables", "Use no tables"),
     blank_lines=_habit("Separate paragraphs by empty lines", "Leave no empty lines"),
     capital_starts=lambda low, high: "Begin steps with a capital letter." if high > 0.5 else "Don't begin steps with a capital letter.",
@@ -137,12 +139,15 @@ PHRASES:dict[str,Callable[[float,float],str]] = dict(   # feature → what to sa
     filler=_habit("Think aloud as the examples do", "Use no filler and no asides: no 'okay', 'let me see'"),
     restatement=_habit("Restate the question as the examples do", "Don't restate the question"),
     num_steps=_amount("Take … step", "Take … steps"), num_lines=_amount("Write … line in all", "Write … lines in all"),
-    step_length=_amount("Use … word or number a step", "Use … words and numbers a step"), steps_per_line=_amount("Put … step on a line", "Put … steps on a line"),
+    step_length=_amount("Use … word or number a step", "Use … words and numbers a step"),
+    steps_per_line=_amount("Put … step on a line", "Put … steps on a line"),
     operations_per_step=_amount("Do … operation a step", "Do … operations a step"),
     connectives_per_step=_habit("Join clauses as the examples do", "Don't join clauses by 'so', 'then', 'and' or commas"),
     backtracking=_habit("Go back and correct yourself as the examples do", "Don't go back: write what turned out right"),
-    checking=_habit("Check your results", "Don't check your results in writing"), branching=_habit("Distinguish cases", "Follow one line of thought, without cases"),
-    planning=_habit("Begin with a plan", "Begin with the work, not with a plan"), sequencing=_habit("Say 'first', 'then', 'next'", "Don't say 'first', 'then', 'next'"),
+    checking=_habit("Check your results", "Don't check your results in writing"),
+    branching=_habit("Distinguish cases", "Follow one line of thought, without cases"),
+    planning=_habit("Begin with a plan", "Begin with the work, not with a plan"),
+    sequencing=_habit("Say 'first', 'then', 'next'", "Don't say 'first', 'then', 'next'"),
     concluding=_habit("Draw conclusions with 'so', 'therefore'", "Don't say 'so' or 'therefore'"),
     first_person=_habit("Speak of 'I' or 'we'", "Don't speak of 'I' or 'we'"), questions=_habit("Ask yourself questions", "Ask no questions"),
     equations=_amount("Write … equation a step", "Write … equations a step"),
@@ -187,7 +192,8 @@ def rewrite_by_teacher(
     written, ledger = collect_traces(hinted, caller, model, folder, system=style_instructions(reference, originals), exemplars=reference[:num_exemplars],
                                      num_samples=num_samples, teacher=f'{model}, restyled', **client)
     authors = {trace.task_id: trace.teacher for trace in originals}
-    candidates = [replace(trace, question=tasks[trace.task_id].question, provenance=trace.provenance | dict(rewritten_from=authors[trace.task_id])) for trace in written]
+    candidates = [replace(trace, question=tasks[trace.task_id].question, provenance=trace.provenance | dict(rewritten_from=authors[trace.task_id]))
+                  for trace in written]
     return choose_rewrites(candidates, tasks, score, min_score=min_score), ledger
 
 # %% ../../nbs/alignment/rewriting.ipynb #40d27c09
