@@ -66,6 +66,10 @@ def test_thirteen_words_in_a_row(num_shared, found):
 def test_a_short_question_stands_alone(text, found):
     assert bool(EvaluationIndex(dict(exam=[Task(id='e', question='Calculate 17 + 25.', answer='42')])).matches(text)) == found
 
+def test_a_text_that_ends_within_a_long_question():
+    exam = [Task(id='short', question='Calculate 17 + 25.', answer='42'), Task(id='long', question='Calculate ' + ' '.join(WORDS), answer='1')]
+    assert not EvaluationIndex(dict(exam=exam)).matches('1 * calculate 17 + 25') and EvaluationIndex(dict(exam=exam)).matches('so, calculate 17 + 25')
+
 def test_a_phrase_of_many_questions_gives_none_away():
     phrase = ' '.join(WORDS[:15])
     exam = [Task(id=f'e{n}', question=f'{phrase} {n} ' + ' '.join(f'x{n}{i}' for i in range(15)), answer='1') for n in range(10)]

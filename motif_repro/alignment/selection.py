@@ -99,7 +99,7 @@ def drop_duplicates(
         seen.append(runs)
     return Sifted(kept, dropped)
 
-# %% ../../nbs/alignment/selection.ipynb #d963d7e6
+# %% ../../nbs/alignment/selection.ipynb #a18fcb57
 @dataclass(frozen=True)
 class Match:
     "A text that holds part of an evaluation set."
@@ -132,15 +132,16 @@ class EvaluationIndex:
                 self.num_runs[name, task.id] = len(runs)
                 for run in runs: holders.setdefault(run, set()).add((name, task.id))
         self.runs = {run: sorted(held) for run, held in holders.items() if len(held) <= max_questions or run.count(' ') < size - 1}
-        self.sizes = sorted({run.count(' ') + 1 for run in self.runs})
+        self.sizes = {}   # first word → how long the runs are that begin with it
+        for run in self.runs: self.sizes.setdefault(run.partition(' ')[0], set()).add(run.count(' ') + 1)
 
     def matches(self, text:str)->list[Match]:
         "The test questions of which `text` holds a run, most completely first."
         tokens, found = list(WORD.finditer(text.lower())), {}
         parts = [token[0] for token in tokens]
-        for size in self.sizes:
-            for i in range(len(parts) - size + 1):
-                held = self.runs.get(run := ' '.join(parts[i:i + size]), ())
+        for i, first in enumerate(parts):
+            for size in self.sizes.get(first, ()):
+                held = self.runs.get(run := ' '.join(parts[i:i + size]), ()) if i + size <= len(parts) else ()
                 if held and (size == self.size or _stands_alone(text, tokens, i, i + size)):
                     for key in held: found.setdefault(key, set()).add(run)
         matches = [Match(*key, min(runs), len(runs)/self.num_runs[key]) for key, runs in found.items()]
