@@ -91,7 +91,7 @@ _TELLING = frozenset().union(*WORDS.values())
 _OPENERS = WORDS['concluding'] | _words("then next now finally this that these those it he she they and but total")
 _CLOSERS = _words("so therefore thus hence finally answer total conclusion")
 
-# %% ../../nbs/alignment/style.ipynb #f3c446e0
+# %% ../../nbs/alignment/style.ipynb #29d46637
 _STEP_SIGNS, _SIGNS = frozenset('\n.!?'), frozenset('$€£-')
 
 def result_use(
@@ -110,10 +110,10 @@ def result_use(
 
 def answer_position(
     reading:Reading,
-)->float:  # 0: at the very beginning; 1: at the end, or no number at all
-    "Where the answer, if it is one word or number, or else the text's last number first stands."
+)->float:  # 0: at the very beginning; 1: at the end, or nothing is calculated
+    "Where the answer, if it is one word or number, or else a calculation's last number first stands."
     final = _TOKEN.findall(reading.trace.answer.lower()) if reading.trace.reasoning else []
-    if len(final) != 1: final = [reading.tokens[i] for i in reading.numbers[-1:]]
+    if len(final) != 1: final = [reading.tokens[i] for i in reading.numbers[-1:]] if reading.counts['='] else []
     return reading.first.get(final[0], len(reading.tokens))/max(1, len(reading.tokens)) if final else 1.
 
 def question_order(
