@@ -62,7 +62,8 @@ class Server(ThreadingHTTPServer):
         if fault == 'endless':
             for _ in range(30): (say(chunk(delta=dict(content='and '))), time.sleep(0.1))
         if fault == 'slow': time.sleep(0.15)
-        say(chunk(delta=dict(content=f'answer to {question}')))
+        tokens = dict(logprobs=dict(content=[dict(token='answer', logprob=-0.5, top_logprobs=[])])) if fault == 'logprobs' else {}
+        say(chunk(delta=dict(content=f'answer to {question}'), **tokens))
         say(chunk(delta={}, finish_reason='length' if fault == 'long' else 'stop'))
         if fault != 'uncounted': say(json.dumps(dict(id='1', choices=[], usage=dict(prompt_tokens=3, completion_tokens=5, total_tokens=8))))
         say('[DONE]')
@@ -167,6 +168,10 @@ def test_settings_of_a_server_travel_unchanged(tmp_path):
     with serving() as server: ask(server, questions(1, sampling=dict(temperature=0.6, top_k=20, seed=5), sample=3), tmp_path)
     assert {k: server.bodies[0][k] for k in ('temperature', 'top_k', 'seed', 'model')} == dict(temperature=0.6, top_k=20, seed=8, model='m')
 
+def test_log_probabilities_come_along(tmp_path):
+    with serving(lambda q, n: 'logprobs' if q == 'q0' else None) as server: replies, _, _ = ask(server, questions(2, sampling=dict(logprobs=True)), tmp_path)
+    assert [replies[r.key].logprobs for r in questions(2, sampling=dict(logprobs=True))] == [[['answer', -0.5]], None]
+
 def test_a_cut_answer_is_no_trace(tmp_path):
     tasks = [Task(id=f't{i}', question=f'q{i}', answer='1') for i in range(3)]
     with serving(lambda q, n: 'long' if q == 'q1' else None) as server:
@@ -257,4 +262,7 @@ def test_a_served_model(served, tmp_path):
     assert len(traces) + len(none) == 6 and (ledger.asked, ledger.failed) == (6, 0)
     assert ledger.prompt_tokens > 0 and 0 < ledger.completion_tokens <= 6*8
     assert collect_traces(tasks, Caller(endpoint=find_endpoint(url)), model, tmp_path, **how)[1].asked == 0
+    texts = [Request(model=model, prompt='Calculate 2', sampling=dict(max_tokens=4))]
+    replies, _ = asyncio.run(ask_all(texts, Caller(endpoint=find_endpoint(url)), tmp_path/'texts.jsonl', failures=tmp_path/'failed.jsonl'))
+    assert replies[texts[0].key].completion_tokens <= 4 and replies[texts[0].key].finish_reason in ('stop', 'length')
     with pytest.raises(UserError, match='no log-probabilities'): echo_logprobs(['2 + 3'], find_endpoint(url), model)

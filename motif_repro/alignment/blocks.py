@@ -6,7 +6,7 @@
 __all__ = ['BUCKETS', 'to_document', 'from_document', 'to_row', 'TraceReader', 'ScoreFilter', 'EvaluationFilter', 'Words',
            'Signatures', 'stages', 'Passed', 'run_here', 'slurm_executors', 'sbatch_script', 'summary', 'time_per_row']
 
-# %% ../../nbs/alignment/blocks.ipynb #60a84ed4
+# %% ../../nbs/alignment/blocks.ipynb #0d411fc4
 import io, json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, redirect_stderr
@@ -21,9 +21,9 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.readers.base import BaseDiskReader
 from datatrove.pipeline.writers import JsonlWriter
-from datatrove.utils.hashing import HashConfig
 from datatrove.utils.logging import logger
 from datatrove.utils.word_tokenizers import WordTokenizer
+from xxhash import xxh64_intdigest
 
 from .readers import iter_file, pool_files, to_trace
 from .selection import EvaluationIndex, shingles, whole_text, words
@@ -100,20 +100,19 @@ class EvaluationFilter(BaseFilter):
         doc.metadata |= dict(evaluation=matches[0].evaluation, matched=matches[0].task_id, run=matches[0].run)
         return False, 'in_evaluation'
 
-# %% ../../nbs/alignment/blocks.ipynb #a5e2b6b8
+# %% ../../nbs/alignment/blocks.ipynb #9d7a7603
 class Words(WordTokenizer):
     "The words of `alignment.selection`, for datatrove."
     def word_tokenize(self, text:str)->list[str]: return words(text)
     def sent_tokenize(self, text:str)->list[str]: return [text]
     def span_tokenize(self, text:str)->list[tuple[int,int]]: return [(0, len(text))]
 
-# 14 buckets of 8 hashes: texts of similarity 0.72 are found half of the time. Its default, xxhash, fails with xxhash 4.
-BUCKETS = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, hash_config=HashConfig(hash_fc='sha1'))
+BUCKETS = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)   # texts of similarity 0.72 are found half of the time
 
 class Signatures(MinhashDedupSignature):
-    "First stage, over our runs of words: datatrove's turns every number into 0, which would make all sums alike."
-    def get_shingles(self, text:str):
-        return np.fromiter(map(self._hash_func, sorted(shingles(text, self.config.n_grams))), dtype=np.uint64).reshape(-1, 1)
+    "First stage, over our runs of words: datatrove's turns every number into 0, which would make all sums alike, and hashes text, which xxhash 4 refuses."
+    def get_shingles(self, text:str)->np.ndarray:  # [runs, 1]
+        return np.fromiter((xxh64_intdigest(run.encode()) for run in shingles(text, self.config.n_grams)), dtype=np.uint64).reshape(-1, 1)
 
 # %% ../../nbs/alignment/blocks.ipynb #f7b3a224
 def stages(
@@ -209,11 +208,11 @@ def summary(out:str|Path)->dict:  # rows: read, unreadable, kept, and dropped by
     assert rows['readable'] == rows['kept'] + sum(n for name, n in rows.items() if name.startswith('dropped')), rows
     return rows
 
-# %% ../../nbs/alignment/blocks.ipynb #beb320f7
+# %% ../../nbs/alignment/blocks.ipynb #ef10e0f6
 def time_per_row(
     out:str|Path,   # of a finished run
-)->dict[str,float]: # block → seconds a trace, on one core
-    "What each block cost, from datatrove's own clock."
+)->dict[str,float]: # block → seconds a trace, by the wall clock
+    "What each block took, from datatrove's own clock."
     seconds, rows = {}, summary(out)['readable']
     for stage in ('filter', 'signatures', 'pairs', 'clusters', 'keep'):
         for step in (step for steps in _statistics(Path(out), stage) for step in steps):

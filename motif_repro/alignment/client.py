@@ -129,7 +129,7 @@ def open_replies(path:str|Path):  # `.jsonl`; made if need be
         finally: os.close(descriptor)
     finally: lock.release()
 
-# %% ../../nbs/alignment/client.ipynb #ac34fbbe
+# %% ../../nbs/alignment/client.ipynb #bdac06d0
 class Failed(Exception):
     "This request won't be answered; the others may."
 
@@ -140,6 +140,10 @@ FOR_ALL = {401: "the key is not accepted; check the variable that holds it", 403
            404: "unknown model or address; the address ends in /v1, and a GET of its /models lists the models"}
 
 def _said(error:openai.APIStatusError)->str: return ' '.join(str(error.message).removeprefix(f'Error code: {error.status_code} - ').split())[:300]
+
+def _logprobs(given)->list:  # [token, log-probability], from a conversation's or a text's chunk
+    if tokens := getattr(given, 'content', None): return [[token.token, token.logprob] for token in tokens]
+    return [list(pair) for pair in zip(getattr(given, 'tokens', None) or [], getattr(given, 'token_logprobs', None) or [])]
 
 @dataclass(kw_only=True)
 class Caller:
@@ -196,7 +200,7 @@ class Caller:
                         delta = getattr(choice, 'delta', None)
                         text.append((delta.content if delta else choice.text) or '')
                         reasoning.append(getattr(delta, 'reasoning_content', None) or getattr(delta, 'reasoning', None) or '')
-                        logprobs += [[token.token, token.logprob] for token in getattr(choice.logprobs, 'content', None) or []]
+                        logprobs += _logprobs(choice.logprobs)
                         answer['finish_reason'] = choice.finish_reason or answer['finish_reason']
         except TimeoutError: raise Broken(f"no end within {self.limit_s:g} s") from None
         except openai.APITimeoutError: raise Broken(f"silent for {self.silence_s:g} s") from None
