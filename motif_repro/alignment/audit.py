@@ -34,7 +34,7 @@ class Sample:
         if len(self.items) < self.size: self.items.append(item)
         elif (place := self.rng.randrange(self.n)) < self.size: self.items[place] = item
 
-# %% ../../nbs/alignment/audit.ipynb #ef720b08
+# %% ../../nbs/alignment/audit.ipynb #7b0ac205
 MAX_REFERENCE = 4000   # traces
 MAX_SAMPLED   = 5000   # rows of an entry, for its distributions
 MAX_EXAMPLES  = 300    # traces of an entry that are kept as text
@@ -49,7 +49,7 @@ class _Readings:
 class Judge:
     "What one needs of the reference to judge a single trace."
     model: StyleModel
-    low: np.ndarray    # where the middle 95 % of the reference lie, [features]
+    low: np.ndarray    # where the middle 99 % of the reference lie, [features]
     high: np.ndarray
     passes: float      # 95 % of the reference score at least this
     shortest: float    # words; below there is nothing to rewrite
@@ -90,7 +90,7 @@ def learn_target(
         raise UserError(f"{path}: {counts}; a style can't be told from fewer than {MIN_REFERENCE} traces: give more of the target's own answers")
     model = StyleModel(_Readings(sample.items))
     table = style_table(_Readings(sample.items), model)
-    low, high = np.quantile(table, (0.025, 0.975), axis=0)
+    low, high = np.quantile(table, (0.005, 0.995), axis=0)
     passes = float(np.quantile(row_scores(table, low, high), 0.05))
     return Target(sample.items, table, Judge(model, low, high, passes, float(np.median(table[:, _WORDS]))/5),
                   {problem_key(trace): i for i, trace in enumerate(sample.items)})

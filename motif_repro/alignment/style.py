@@ -6,12 +6,13 @@
 __all__ = ['WORDS', 'FAMILIES', 'FAMILY', 'FEATURES', 'test_names', 'split_steps', 'Reading', 'result_use', 'answer_position',
            'question_order', 'repeated_phrases', 'StyleModel', 'style_table', 'ks_distance', 'style_distances']
 
-# %% ../../nbs/alignment/style.ipynb #1791b563
+# %% ../../nbs/alignment/style.ipynb #c936c659
 import re, zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, lru_cache
 from itertools import repeat
+from operator import itemgetter
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def split_steps(
     "A text's steps: its lines, and the sentences in them."
     return [step for piece in _STEP_END.split(_MARKER.sub('', text)) if len(step := piece.strip()) > 2]
 
-# %% ../../nbs/alignment/style.ipynb #9fce442d
+# %% ../../nbs/alignment/style.ipynb #e06bfaf6
 _TOKEN = re.compile(r"[a-z]+(?:['’][a-z]+)?|\d+(?:[.,]\d+)*|[^\w \t\r]|\w+")
 
 class Reading:
@@ -61,7 +62,9 @@ class Reading:
     @cached_property
     def steps(self)->list[str]: return split_steps(self.unmarked[0])
     @cached_property
-    def numbers(self)->list[int]: return [i for i, token in enumerate(self.tokens) if '/' < token < ':']   # their places
+    def initials(self)->np.ndarray: return np.frombuffer(''.join(map(itemgetter(0), self.tokens)).encode('utf-32-le', 'replace'), np.uint32)
+    @cached_property
+    def numbers(self)->np.ndarray: return np.flatnonzero((self.initials > 47) & (self.initials < 58))   # their places among the tokens
     @cached_property
     def telling(self)->list[str]: return [token for token in self.counts if token in _TELLING]
     @cached_property
@@ -91,8 +94,9 @@ _TELLING = frozenset().union(*WORDS.values())
 _OPENERS = WORDS['concluding'] | _words("then next now finally this that these those it he she they and but total")
 _CLOSERS = _words("so therefore thus hence finally answer total conclusion")
 
-# %% ../../nbs/alignment/style.ipynb #29d46637
-_STEP_SIGNS, _SIGNS = frozenset('\n.!?'), frozenset('$€£-')
+# %% ../../nbs/alignment/style.ipynb #337a5090
+_ENDS_STEP = np.isin(np.arange(128), [ord(sign) for sign in '\n.!?'])   # by first character; a number's is a digit
+_SIGNS = frozenset('$€£-')
 
 def result_use(
     reading:Reading,
@@ -100,9 +104,9 @@ def result_use(
     "Share of results (numbers after '=') that a later step uses, minus the share that an earlier step has used already."
     if not reading.counts['=']: return 0.
     tokens, results, uses = reading.tokens, {}, {}
-    steps = np.cumsum(np.fromiter(map(_STEP_SIGNS.__contains__, tokens), bool, len(tokens))).tolist()
-    for i in reading.numbers:
-        number, step, before = tokens[i].replace(',', ''), steps[i], tokens[i - 1] if i else ''
+    steps = np.cumsum(_ENDS_STEP[np.minimum(reading.initials, 127)])[reading.numbers].tolist()
+    for i, step in zip(reading.numbers.tolist(), steps):
+        number, before = tokens[i].replace(',', ''), tokens[i - 1] if i else ''
         if (tokens[i - 2] if before in _SIGNS and i > 1 else before) == '=': results.setdefault(number, step)   # = 5, = $5, = -5
         else: uses[number] = (uses[number][0] if number in uses else step, step)   # the steps of its first and its last use
     used = [uses[number] + (step,) for number, step in results.items() if number in uses]
@@ -128,7 +132,7 @@ def question_order(
 
 def _begins(step:str, words:frozenset)->float: return float(any(word in words for word in re.findall(r"[a-z']+", step[:40].lower())[:1]))
 
-# %% ../../nbs/alignment/style.ipynb #682cf9c3
+# %% ../../nbs/alignment/style.ipynb #4ea0956e
 _repeated = lambda parts: 1 - len(set(parts))/len(parts) if parts else 0.
 
 def repeated_phrases(
@@ -136,8 +140,8 @@ def repeated_phrases(
 )->float:  # share of all
     "Four words and signs in a row that came before in the same trace."
     codes = np.fromiter(map(hash, reading.tokens), np.int64, len(reading.tokens))
-    phrases = codes[:-3] + 3*codes[1:-2] + 5*codes[2:-1] + 7*codes[3:]     # overflow does no harm: equal stays equal
-    return 1 - len(np.unique(phrases))/len(phrases) if len(phrases) else 0.
+    phrases = np.sort(codes[:-3] + 3*codes[1:-2] + 5*codes[2:-1] + 7*codes[3:])   # overflow does no harm: equal stays equal
+    return float((phrases[1:] == phrases[:-1]).sum())/max(1, len(phrases))
 
 FAMILIES:dict[str,dict[str,Callable[[Reading],float]]] = dict(
     format=dict(
@@ -270,10 +274,3 @@ def style_distances(
         if not readings: raise UserError(f"{name}: no traces; a style can't be measured on nothing")
     model = StyleModel(reference)
     return dict(zip(FAMILY, ks_distance(style_table(pool, model), style_table(reference, model)).tolist()))
-
-# %% ../../nbs/alignment/style.ipynb #e4904b11
-def __getattr__(name:str):
-    "Names that moved to `score`."
-    if name not in ('style_score', 'style_ranges', 'trace_score'): raise AttributeError(name)
-    from motif_repro.alignment import score
-    return getattr(score, name)
