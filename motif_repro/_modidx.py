@@ -429,8 +429,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                              'motif_repro/alignment/style.py'),
                                              'motif_repro.alignment.style.Reading.data': ( 'alignment/style.html#reading.data',
                                                                                            'motif_repro/alignment/style.py'),
-                                             'motif_repro.alignment.style.Reading.first': ( 'alignment/style.html#reading.first',
-                                                                                            'motif_repro/alignment/style.py'),
                                              'motif_repro.alignment.style.Reading.initials': ( 'alignment/style.html#reading.initials',
                                                                                                'motif_repro/alignment/style.py'),
                                              'motif_repro.alignment.style.Reading.letters': ( 'alignment/style.html#reading.letters',
