@@ -473,6 +473,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                  'motif_repro/alignment/style.py'),
                                              'motif_repro.alignment.style._begins': ( 'alignment/style.html#_begins',
                                                                                       'motif_repro/alignment/style.py'),
+                                             'motif_repro.alignment.style._pairs': ( 'alignment/style.html#_pairs',
+                                                                                     'motif_repro/alignment/style.py'),
                                              'motif_repro.alignment.style.answer_position': ( 'alignment/style.html#answer_position',
                                                                                               'motif_repro/alignment/style.py'),
                                              'motif_repro.alignment.style.ks_distance': ( 'alignment/style.html#ks_distance',

@@ -6,11 +6,11 @@
 __all__ = ['WORDS', 'FAMILIES', 'FAMILY', 'FEATURES', 'split_steps', 'Reading', 'result_use', 'answer_position', 'question_order',
            'repeated_phrases', 'StyleModel', 'style_table', 'ks_distance', 'style_distances']
 
-# %% ../../nbs/alignment/style.ipynb #521b85f9
+# %% ../../nbs/alignment/style.ipynb #163604c1
 import re, zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import islice, repeat
 from operator import itemgetter
 
@@ -29,7 +29,7 @@ def split_steps(
     "A text's steps: its lines, and the sentences in them."
     return [step for piece in _STEP_END.split(_MARKER.sub('', text)) if len(step := piece.strip()) > 2]
 
-# %% ../../nbs/alignment/style.ipynb #0e54e5f7
+# %% ../../nbs/alignment/style.ipynb #6eb59743
 _TOKEN = re.compile(r'[a-zß-öø-\u1fff\u2c00-\U0010ffff]+|[0-9]+(?:[.,][0-9]+)*|\S|\n')   # sets, not \w: that is half the time
 
 class Reading:
@@ -46,7 +46,7 @@ class Reading:
     @cached_property
     def question(self)->list[str]: return _TOKEN.findall(self.trace.question.lower()[:4000])
     @cached_property
-    def words(self)->int: return max(1, sum(n for token, n in self.counts.items() if token[0].isalnum()))
+    def words(self)->int: return max(1, sum([n for token, n in self.counts.items() if token[0].isalnum()]))
     @cached_property
     def data(self)->bytes: return self.text.encode('utf-8', 'replace')
     @cached_property
@@ -92,23 +92,24 @@ _TELLING = frozenset().union(*WORDS.values())
 _OPENERS = WORDS['concluding'] | _words("then next now finally this that these those it he she they and but total")
 _CLOSERS = _words("so therefore thus hence finally answer total conclusion")
 
-# %% ../../nbs/alignment/style.ipynb #627e70f2
-_ENDS_STEP = np.isin(np.arange(128), [ord(sign) for sign in '\n.!?'])   # by first character; a number's is a digit
-_SIGNS = frozenset('$€£-')
+# %% ../../nbs/alignment/style.ipynb #78062da5
+_LAST = 0x20ff   # beyond the currencies
+_ENDS_STEP, _SIGNS = (np.isin(np.arange(_LAST + 1), [ord(sign) for sign in signs]) for signs in ('\n.!?', '$€£-'))   # by first character; a number's is a digit
 
 def result_use(
     reading:Reading,
 )->float:  # in [-1, 1]; 1: every result is used later and never before, 0: no result is used again
     "Share of results (numbers after '=') that a later step uses, minus the share that an earlier step has used already."
     if not reading.counts['=']: return 0.
-    tokens, results, uses = reading.tokens, {}, {}
-    steps = np.cumsum(_ENDS_STEP[np.minimum(reading.initials, 127)])[reading.numbers].tolist()
-    for i, step in zip(reading.numbers.tolist(), steps):
-        number, before = tokens[i].replace(',', ''), tokens[i - 1] if i else ''
-        if (tokens[i - 2] if before in _SIGNS and i > 1 else before) == '=': results.setdefault(number, step)   # = 5, = $5, = -5
-        else: uses[number] = (uses[number][0] if number in uses else step, step)   # the steps of its first and its last use
-    used = [uses[number] + (step,) for number, step in results.items() if number in uses]
-    return (sum(last > step for _, last, step in used) - sum(first < step for first, _, step in used))/max(1, len(results))
+    initials, at = np.minimum(reading.initials, _LAST), reading.numbers
+    steps = np.cumsum(_ENDS_STEP[initials])[at]
+    before = np.where(_SIGNS[initials[at - 1]] & (at > 1), initials[at - 2], initials[at - 1])   # = 5, = $5, = -5
+    is_result = (before == ord('=')) & (at > 0)
+    def step_of(chosen:np.ndarray, order:int)->dict[str,int]:   # number → its first (-1) or last (1) step
+        return dict(zip([reading.tokens[i].replace(',', '') for i in at[chosen][::order].tolist()], steps[chosen][::order].tolist()))
+    results, first, last = step_of(is_result, -1), step_of(~is_result, -1), step_of(~is_result, 1)
+    used = [(first[number] < step, last[number] > step) for number, step in results.items() if number in first]
+    return (sum(later for _, later in used) - sum(earlier for earlier, _ in used))/max(1, len(results))
 
 def answer_position(
     reading:Reading,
@@ -124,7 +125,10 @@ def question_order(
     "How far the first dozen words and numbers of the question come up in its order: pairs in order minus pairs out of order, as a share."
     common = (token for token in dict.fromkeys(reading.question) if (len(token) > 3 or token[0].isdigit()) and token in reading.counts)
     places = np.array([reading.tokens.index(token) for token in islice(common, 12)])
-    return float(np.sign(places[None] - places[:, None])[np.triu_indices(len(places), 1)].mean()) if len(places) > 1 else 0.
+    return float(np.sign(places[None] - places[:, None])[_pairs(len(places))].mean()) if len(places) > 1 else 0.
+
+@cache
+def _pairs(n:int)->tuple[np.ndarray,np.ndarray]: return np.triu_indices(n, 1)
 
 def _begins(step:str, words:frozenset)->float: return float(any(word in words for word in re.findall(r"[a-z']+", step[:40].lower())[:1]))
 
@@ -200,7 +204,7 @@ _MEASURE = {name: measure for features in FAMILIES.values() for name, measure in
 _read = lru_cache(maxsize=1)(Reading)
 FEATURES:dict[str,Callable[[Trace],float]] = {name: lambda trace, measure=measure: float(measure(_read(trace))) for name, measure in _MEASURE.items()}
 
-# %% ../../nbs/alignment/style.ipynb #480037d5
+# %% ../../nbs/alignment/style.ipynb #45b6e125
 _COMMON = ("the a an of to in on at by for from with and or but not if then so as is are was were be been has have had do does did can will would there that this these "
            "those it its he she they his her their we i you each every all some more than less many much how what which who when one two three half twice").split()
 
@@ -234,7 +238,8 @@ class StyleModel:
         "How unlike the other half of the reference a text goes from word to word, and how like it from beginning to end."
         ids, other = self.encode(reading), 1 - self.half(reading)
         if len(ids) < 2: return 0., 0.
-        return float(self.bits[other, ids[:-1], ids[1:]].mean()), float(self.late[other, ids] @ np.linspace(-1, 1, len(ids)))/len(ids)
+        late, places = self.late[other, ids], np.arange(len(ids), dtype=np.float32)*(2/(len(ids) - 1)) - 1
+        return float(self.bits[other, ids[:-1], ids[1:]].mean()), float(late @ places)/len(ids)
 
 # %% ../../nbs/alignment/style.ipynb #e83b6f95
 def style_table(
