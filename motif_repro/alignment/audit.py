@@ -6,7 +6,7 @@
 __all__ = ['MAX_REFERENCE', 'MAX_SAMPLED', 'MAX_EXAMPLES', 'ROW_GROUP', 'Sample', 'Judge', 'Target', 'problem_key',
            'learn_target', 'Batch', 'measure_batch', 'Entry', 'Finding', 'find', 'Audit', 'run_audit', 'ask_model']
 
-# %% ../../nbs/alignment/audit.ipynb #08dd7452
+# %% ../../nbs/alignment/audit.ipynb #8091f397
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .readers import Counts, Quarantine, iter_file, pool_files, read_pool, to_trace
+from .readers import Counts, Quarantine, iter_file, pool_files, read_pool, trace_or_reason
 from .score import (MIN_POOL, MIN_REFERENCE, row_scores, score_interval, score_tables, top_features,
                                          verdict_of)
 from .style import FAMILY, Reading, StyleModel, style_table
@@ -95,7 +95,7 @@ def learn_target(
     return Target(sample.items, table, Judge(model, low, high, passes, float(np.median(table[:, _WORDS]))/5),
                   {problem_key(trace): i for i, trace in enumerate(sample.items)})
 
-# %% ../../nbs/alignment/audit.ipynb #7879325b
+# %% ../../nbs/alignment/audit.ipynb #08cf3822
 @dataclass
 class Batch:
     "What became of some rows of one file."
@@ -117,9 +117,7 @@ def measure_batch(
     "Rows as traces with their features, scores and advice."
     numbers, traces, bad = [], [], []
     for number, row, reason in rows:
-        if row is not None:
-            try: trace = to_trace(row, teacher, f"{file.name}:{number}")
-            except ValueError as e: reason = str(e)
+        trace, reason = trace_or_reason(row, reason, teacher, f"{file.name}:{number}")
         if reason: bad.append((number, reason, row))
         else:
             numbers.append(number)
@@ -140,7 +138,7 @@ def _measured(judge:Judge, batches:Iterable[tuple], workers:int)->Iterator[Batch
     from joblib import Parallel, delayed
     return Parallel(n_jobs=workers, return_as='generator', pre_dispatch=2*workers, batch_size=1)(delayed(measure_batch)(judge, *batch) for batch in batches)
 
-# %% ../../nbs/alignment/audit.ipynb #e4a51922
+# %% ../../nbs/alignment/audit.ipynb #51e98bad
 @dataclass
 class Entry:
     "One teacher's traces in the pool."
@@ -176,7 +174,7 @@ class Finding:
     top_features: list[str]
     parts: dict[str,float]                  # feature → distance beyond chance
     parts_ci95: dict[str,list[float]]
-    medians: dict[str,tuple[float,float]]   # feature → mean of the pool, of the reference
+    means: dict[str,tuple[float,float]]   # feature → mean of the pool, of the reference
     domains: dict[str,dict]                 # domain → n, score, verdict
     advice: dict[str,int]                   # keep, rewrite, drop → traces
     paired: dict[str,Estimate]              # feature → share of common problems with more of it, minus share with less
@@ -208,7 +206,7 @@ def find(
                    {word: entry.advice[word] for word in ('keep', 'rewrite', 'drop')},
                    {name: mean_ci(column) for name, column in zip(_NAMES, signs.T)} if len(signs) else {}, entry.pairs.n)
 
-# %% ../../nbs/alignment/audit.ipynb #8e88d711
+# %% ../../nbs/alignment/audit.ipynb #bf4d515f
 @dataclass
 class Audit:
     "What an audit found, and from which rows."
@@ -254,11 +252,10 @@ def run_audit(
 )->Audit:
     "Judge pools of traces by their style, in constant memory."
     out, pools = Path(out) if out else None, _names([Path(pool) for pool in pools])
-    for _, pool in pools: pool_files(pool)     # a typing error shows before the work begins
+    counts = {'target': Counts()} | {str(pool): Counts() for _, pool in pools}
+    by_file = {file: counts[str(pool)] for _, pool in pools for file in pool_files(pool)}   # a typing error shows before the work begins
     if out:
         with disk_errors(out): out.mkdir(parents=True, exist_ok=True)
-    counts = {'target': Counts()} | {str(pool): Counts() for _, pool in pools}
-    by_file = {file: counts[str(pool)] for _, pool in pools for file in pool_files(pool)}
     quarantined = out/'quarantine.jsonl' if out else None
     with Quarantine(quarantined) as quarantine:
         learned = learn_target(target, quarantine, counts['target'])

@@ -19,7 +19,7 @@ from .traces import Trace
 from ..core.plots import PALETTE, to_svg, use_style
 from ..core.rows import atomic_path
 
-# %% ../../nbs/alignment/audit_page.ipynb #f8783581
+# %% ../../nbs/alignment/audit_page.ipynb #7660b5dc
 PLAIN = dict(   # feature → what it is · where there is too much · where there is too little
     headings=('lines that are headings', 'drop headings', 'use headings'),
     list_items=('lines that are list items', 'write lines, not lists', 'number or bullet the steps'),
@@ -77,16 +77,16 @@ def change(
     name:str,         # a feature
 )->str:               # 'write shorter traces'
     "What would have to change about one feature."
-    ours, theirs = finding.medians[name]
+    ours, theirs = finding.means[name]
     return PLAIN[name][1 if ours > theirs else 2]
 
-# %% ../../nbs/alignment/audit_page.ipynb #2661c7c0
+# %% ../../nbs/alignment/audit_page.ipynb #6dec75b3
 def example_pair(entry:Entry, finding:Finding, audit:Audit)->tuple[Trace,Trace]:
     "A typical trace of the pool and one of the target, of the same problem if they have one in common."
     names = list(FAMILY)
     column = names.index(finding.top_features[0] if finding.top_features else 'words')
     telling = [item for item in entry.examples.items if item[2] != 'keep'] if finding.top_features else []
-    kept = sorted(telling or entry.examples.items, key=lambda item: abs(item[1][column] - finding.medians[names[column]][0]) + len(item[0].reasoning + item[0].answer)/1e6)
+    kept = sorted(telling or entry.examples.items, key=lambda item: abs(item[1][column] - finding.means[names[column]][0]) + len(item[0].reasoning + item[0].answer)/1e6)
     for trace, _, _ in kept:
         place = audit.target.places.get(problem_key(trace))
         if place is not None: return trace, audit.target.traces[place]
@@ -117,7 +117,7 @@ def histograms(
     plt.close(fig)
     return to_svg(fig)
 
-# %% ../../nbs/alignment/audit_page.ipynb #5709a38e
+# %% ../../nbs/alignment/audit_page.ipynb #66c2341f
 _CSS = """
 :root { --ink:#1c2733; --soft:#5a6875; --line:#d8dfe5; --navy:#14365c; --brick:#b8401f; --mist:#eef2f5; --good:#1f6f4a; --amber:#9a6a00 }
 * { box-sizing:border-box }
@@ -171,7 +171,7 @@ _PAGE = """<!doctype html>
 {%- if f.verdict == 'insufficient' %}<p>Fewer than {{ min_pool }} traces: too few for a verdict. What follows is a first impression.</p>{% endif %}
 {%- if f.top_features %}
 <h3>What to change</h3>
-<ul class="changes">{% for name in f.top_features[:4] %}<li><b>{{ change(f, name)|capitalize }}</b>: {{ name|plain }}, {{ f.medians[name][0]|value }} here and {{ f.medians[name][1]|value }} in the target.</li>{% endfor %}</ul>
+<ul class="changes">{% for name in f.top_features[:4] %}<li><b>{{ change(f, name)|capitalize }}</b>: {{ name|plain }}, {{ f.means[name][0]|value }} here and {{ f.means[name][1]|value }} in the target.</li>{% endfor %}</ul>
 {%- endif %}
 <h3>Keep, rewrite, drop</h3>
 <div class="advice">{% for word, n in f.advice.items() if n %}<span class="{{ word }}" style="flex:{{ n }}" title="{{ word }}: {{ n }}">{{ word }} {{ '{:,}'.format(n) }}</span>{% endfor %}</div>
@@ -182,7 +182,7 @@ distribution more than in any one of them.{% endif %}</p>
 {%- if f.top_features %}
 <table><thead><tr><th>Feature</th><th class="num">Here</th><th class="num">Target</th><th>Distance beyond chance, 0 to 1</th>{% if f.paired %}<th class="num">Same problems</th>{% endif %}</tr></thead><tbody>
 {%- for name in f.top_features %}
-<tr><td>{{ name|plain }} <span class="soft small">{{ name }}, {{ family[name] }}</span></td><td class="num">{{ f.medians[name][0]|value }}</td><td class="num">{{ f.medians[name][1]|value }}</td>
+<tr><td>{{ name|plain }} <span class="soft small">{{ name }}, {{ family[name] }}</span></td><td class="num">{{ f.means[name][0]|value }}</td><td class="num">{{ f.means[name][1]|value }}</td>
 <td><span class="bar" style="width:{{ 45*f.parts[name] }}%"></span> <span class="small">{{ '%.2f'|format(f.parts[name]) }} <span class="soft">[{{ '%.2f'|format(f.parts_ci95[name][0]) }}, {{ '%.2f'|format(f.parts_ci95[name][1]) }}]</span></span></td>
 {% if f.paired %}<td class="num">{{ '%+.0f'|format(100*f.paired[name].value) }} %</td>{% endif %}</tr>
 {%- endfor %}

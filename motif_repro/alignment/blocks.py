@@ -6,7 +6,7 @@
 __all__ = ['BUCKETS', 'to_document', 'from_document', 'to_row', 'TraceReader', 'ScoreFilter', 'EvaluationFilter', 'Words',
            'Signatures', 'stages', 'Passed', 'run_here', 'slurm_executors', 'sbatch_script', 'summary', 'time_per_row']
 
-# %% ../../nbs/alignment/blocks.ipynb #0d411fc4
+# %% ../../nbs/alignment/blocks.ipynb #b9053198
 import io, json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, redirect_stderr
@@ -25,7 +25,7 @@ from datatrove.utils.logging import logger
 from datatrove.utils.word_tokenizers import WordTokenizer
 from xxhash import xxh64_intdigest
 
-from .readers import iter_file, pool_files, to_trace
+from .readers import iter_file, pool_files, trace_or_reason
 from .selection import EvaluationIndex, shingles, whole_text, words
 from .traces import Trace
 from ..core.errors import UserError
@@ -45,7 +45,7 @@ def to_row(writer, document:Document)->dict:
     found = {name: value for name, value in document.metadata.items() if name not in ('trace', 'file_path')}
     return document.metadata['trace'] | ({'found': found} if found else {})
 
-# %% ../../nbs/alignment/blocks.ipynb #a455ca00
+# %% ../../nbs/alignment/blocks.ipynb #8dd5b13a
 class TraceReader(BaseDiskReader):
     "The traces of a folder, in any shape that `readers` knows; task r of n reads every n-th file."
     name = 'traces'
@@ -69,13 +69,11 @@ class TraceReader(BaseDiskReader):
         "The traces of one file."
         bad = []
         for number, row, reason in iter_file(self.folder/filepath):
-            with self.track_time():
-                place = f'{filepath}:{number}'
-                try: document = None if row is None else to_document(to_trace(row, self.teacher, place), place)
-                except ValueError as e: document, reason = None, str(e)
-            self.stat_update('rows' if document else 'unreadable')
-            if document: yield document
-            else: bad.append(dict(file=filepath, row=number, reason=reason, content=json.dumps(row)))
+            place = f'{filepath}:{number}'
+            with self.track_time(): trace, reason = trace_or_reason(row, reason, self.teacher, place)
+            self.stat_update('rows' if trace else 'unreadable')
+            if trace: yield to_document(trace, place)
+            else: bad.append(dict(file=filepath, row=number, reason=reason, content=json.dumps(row, default=str)))
         write_rows(self.quarantine/f'{filepath}.jsonl', bad)
 
 # %% ../../nbs/alignment/blocks.ipynb #4c9b1438
