@@ -7,7 +7,7 @@ __all__ = ['FOR_ALL', 'NUM_TRIALS', 'Endpoint', 'find_endpoint', 'Request', 'Rep
            'Failed', 'Broken', 'Caller', 'Ledger', 'ask_all', 'in_own_loop', 'ask_task', 'trace_of_reply',
            'collect_traces', 'TextLogprobs', 'echo_logprobs']
 
-# %% ../../nbs/alignment/client.ipynb #71784c94
+# %% ../../nbs/alignment/client.ipynb #348759bc
 import asyncio, hashlib, json, os, time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ import openai
 from filelock import FileLock, Timeout
 
 from .readers import split_response
-from .traces import Trace
+from .traces import Trace, trace_of
 from ..core.errors import UserError, nearest
 from ..core.rows import disk_errors, iter_rows, write_rows
 from ..core.settings import Settings, load_settings
@@ -273,7 +273,7 @@ def in_own_loop(coroutine:Coroutine):  # its result
     "Run a coroutine to its end, from a script or from a notebook, whose own event loop is already running."
     with ThreadPoolExecutor(1) as pool: return pool.submit(asyncio.run, coroutine).result()
 
-# %% ../../nbs/alignment/client.ipynb #9cec80b4
+# %% ../../nbs/alignment/client.ipynb #6c4e2d6c
 def ask_task(
     task:Task,
     model:str,
@@ -298,9 +298,8 @@ def trace_of_reply(
     if reply.finish_reason == 'length': raise ValueError(f"cut at {reply.completion_tokens} tokens; raise max_tokens")
     reasoning, answer = (reply.reasoning.strip(), reply.text.strip()) if reply.reasoning else split_thought(reply.text)
     if not answer: raise ValueError("no answer after the thought")
-    return Trace(task_id=task.id, teacher=teacher or request.model, question=task.question, reasoning=reasoning, answer=answer, domain=task.domain,
-                 source=task.source, difficulty=task.difficulty, sampling=request.sampling,
-                 provenance=dict(request=request.key, model=reply.model, sample=request.sample, tokens=reply.completion_tokens))
+    return trace_of(task, teacher or request.model, reasoning, answer, sampling=request.sampling,
+                    provenance=dict(request=request.key, model=reply.model, sample=request.sample, tokens=reply.completion_tokens))
 
 def collect_traces(
     tasks:Iterable[Task],

@@ -6,7 +6,7 @@
 __all__ = ['MAX_CHARACTERS', 'split_response', 'to_trace', 'trace_or_reason', 'pool_files', 'iter_file', 'open_bytes', 'Counts',
            'Quarantine', 'read_pool']
 
-# %% ../../nbs/alignment/readers.ipynb #ab4eca64
+# %% ../../nbs/alignment/readers.ipynb #368fd2c4
 import gzip, hashlib, json, re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .traces import Trace
 from ..core.errors import UserError
-from ..core.rows import disk_errors, iter_rows
+from ..core.rows import disk_errors, iter_json_lines, iter_rows
 
 # %% ../../nbs/alignment/readers.ipynb #f14a1684
 _THINK = re.compile(r'\A\s*(?:<(think|thinking|thought|reasoning)>)?(.*?)</(?:think|thinking|thought|reasoning)>(.*)\Z', re.S | re.I)
@@ -116,7 +116,7 @@ def trace_or_reason(
     try: return to_trace(row, teacher, task_id), ''
     except ValueError as e: return None, str(e)
 
-# %% ../../nbs/alignment/readers.ipynb #863afa7c
+# %% ../../nbs/alignment/readers.ipynb #0cb8b08d
 _SUFFIXES = ('.jsonl', '.parquet', '.json', '.jsonl.gz', '.json.gz')
 
 def pool_files(
@@ -132,19 +132,12 @@ def pool_files(
     if not path.name.endswith(_SUFFIXES): raise UserError(f"{path}: unknown kind of file; use {', '.join(_SUFFIXES)}")
     return [path]
 
-def _lines(file)->Iterator[tuple[int,dict|None,str]]:
-    for number, line in enumerate(file, 1):
-        if not line.strip(): continue
-        try: row = json.loads(line.decode('utf-8-sig' if number == 1 else 'utf-8'))
-        except (ValueError, RecursionError) as e: yield number, None, f"neither UTF-8 nor JSON: {str(e)[:100]}"
-        else: yield (number, row, '') if isinstance(row, dict) else (number, None, "not an object; write one {...} a line")
-
 def _listed(path:Path, opened)->Iterator[tuple[int,dict|None,str]]:
     "The rows of a `.json` file: a list, an object with one list of rows in it, or lines after all."
     with opened(path) as file: data = file.read()
     try: value = json.loads(data.decode('utf-8-sig'))
     except (ValueError, RecursionError):
-        yield from _lines(data.splitlines())
+        yield from iter_json_lines(data.splitlines())
         return
     if isinstance(value, dict): value = next((rows for rows in value.values() if isinstance(rows, list) and rows and isinstance(rows[0], dict)
                                               and not isinstance(value.get('messages', value.get('conversations')), list)), [value])
@@ -158,7 +151,7 @@ def iter_file(
     try:
         if path.name.endswith(('.jsonl', '.parquet')): yield from iter_rows(path)
         elif path.name.endswith('.jsonl.gz'):
-            with gzip.open(path) as file: yield from _lines(file)
+            with gzip.open(path) as file: yield from iter_json_lines(file)
         else: yield from _listed(path, gzip.open if path.suffix == '.gz' else open_bytes)
     except (EOFError, gzip.BadGzipFile) as e: raise UserError(f"{path}: damaged ({e}); fetch it again") from e
 

@@ -6,7 +6,7 @@
 __all__ = ['MENTIONS', 'PHRASES', 'shows_hint', 'choose_rewrites', 'no_hint', 'answer_hint', 'solution_hint', 'read_completion',
            'rewrite_by_target', 'style_instructions', 'rewrite_by_teacher', 'restyle']
 
-# %% ../../nbs/alignment/rewriting.ipynb #d434a830
+# %% ../../nbs/alignment/rewriting.ipynb #d638ff38
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from .client import Caller, Ledger, collect_traces, split_thought
 from .selection import Sifted, drop
 from .style import FEATURES, style_distances
 from .teachers import TARGET, solve
-from .traces import Trace
+from .traces import Trace, trace_of
 from ..core.errors import UserError
 from ..model.generation import Completion, chat_prompt, sample
 from ..tasks.answers import boxed
@@ -63,7 +63,7 @@ def choose_rewrites(
             best[trace.task_id] = value, replace(trace, verdict=verdict.verdict)
     return Sifted([trace for _, trace in best.values()], dropped)
 
-# %% ../../nbs/alignment/rewriting.ipynb #8b384513
+# %% ../../nbs/alignment/rewriting.ipynb #bd0476cd
 def no_hint(task:Task, original:Trace|None)->str:
     "The question as it is."
     return task.question
@@ -87,8 +87,7 @@ def read_completion(
     reasoning, answer = split_thought(completion.text)
     if not completion.finished: return 'unfinished'
     if not answer: return 'no_answer'
-    return Trace(task_id=task.id, teacher=teacher, question=task.question, reasoning=reasoning, answer=answer, domain=task.domain, source=task.source,
-                 difficulty=task.difficulty)
+    return trace_of(task, teacher, reasoning, answer)
 
 def rewrite_by_target(
     originals:Iterable[Trace],           # a teacher's traces

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['TEACHERS', 'TARGET', 'EIGHT_TEACHERS', 'SLIPS', 'Work', 'worked', 'Style', 'write', 'solve', 'draw_styles', 'mix']
 
-# %% ../../nbs/alignment/teachers.ipynb #300ed55b
+# %% ../../nbs/alignment/teachers.ipynb #78745261
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
-from .traces import Trace
+from .traces import Trace, trace_of
 from ..core.errors import UserError, nearest
 from ..tasks.math import reduce_expression
 from ..tasks.schema import Task
@@ -95,7 +95,7 @@ EIGHT_TEACHERS = TEACHERS | dict(                            # of two more the r
     run_on=Style(one_line=1),                                # granularity again: the same steps in one line
 )
 
-# %% ../../nbs/alignment/teachers.ipynb #440b1f96
+# %% ../../nbs/alignment/teachers.ipynb #9647f914
 SLIPS = dict(
     math=lambda answer: str(int(answer) + 1),
     code=lambda answer: f'{answer} + 1',
@@ -115,8 +115,7 @@ def solve(
     style, name = (EIGHT_TEACHERS[teacher], teacher) if isinstance(teacher, str) else (teacher, name or 'unnamed')
     work, rng = worked(task), random.Random(f'{seed} {name} {task.id}')
     slips = rng.random() < slip_rate
-    return Trace(task_id=task.id, teacher=name, question=task.question, reasoning=write(task.question, work, style, rng),
-                 answer=SLIPS[task.domain](work.answer) if slips else work.answer, domain=task.domain, source=task.source, difficulty=task.difficulty)
+    return trace_of(task, name, write(task.question, work, style, rng), SLIPS[task.domain](work.answer) if slips else work.answer)
 
 # %% ../../nbs/alignment/teachers.ipynb #68254281
 def draw_styles(
