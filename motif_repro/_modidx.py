@@ -2004,6 +2004,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                            'motif_repro/training/memory.py'),
                                              'motif_repro.training.memory._causal_attention': ( 'training/memory.html#_causal_attention',
                                                                                                 'motif_repro/training/memory.py'),
+                                             'motif_repro.training.memory._loss_memory': ( 'training/memory.html#_loss_memory',
+                                                                                           'motif_repro/training/memory.py'),
                                              'motif_repro.training.memory._offloaded': ( 'training/memory.html#_offloaded',
                                                                                          'motif_repro/training/memory.py'),
                                              'motif_repro.training.memory._with_layers': ( 'training/memory.html#_with_layers',
