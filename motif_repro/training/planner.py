@@ -7,8 +7,8 @@ __all__ = ['MODELS', 'PARTS', 'OPTIMIZERS', 'STAGES', 'STEP_FIELDS', 'find_confi
            'Optimizer', 'Machine', 'step_of', 'engine_degree', 'memory_terms', 'time_terms', 'make_plan',
            'check_request', 'check_degree', 'what_parts_buy', 'plan_text', 'validation_points', 'add_rows']
 
-# %% ../../nbs/training/planner.ipynb #b7899ab6
-import time
+# %% ../../nbs/training/planner.ipynb #de4e43f7
+import json, time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+from transformers import CONFIG_MAPPING, AutoConfig, LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from ..core.errors import UserError, nearest
 from ..core.rows import read_rows, write_rows
 from ..model.motif import MotifConfig
-from .memory import GIB, LOSSES, OFFLOADS, StepMemory, estimate, longest, shape_of, simulated_peaks
+from .memory import FAMILIES, GIB, LOSSES, OFFLOADS, StepMemory, estimate, longest, shape_of, simulated_peaks
 from .trainer import CHECKPOINT_POLICIES
 
 # %% ../../nbs/training/planner.ipynb #b24c896b
@@ -59,7 +59,7 @@ MODELS = {   # hidden, intermediate, layers, heads, KV heads
     'qwen3-32b':     partial(_qwen3, 5120, 25_600, 64, 64, 8),
 }
 
-# %% ../../nbs/training/planner.ipynb #b2e57817
+# %% ../../nbs/training/planner.ipynb #583a3eef
 def find_config(
     model:str,              # a name of MODELS, or a folder with config.json, or that file
 )->PreTrainedConfig:
@@ -67,22 +67,27 @@ def find_config(
     if model.lower() in MODELS: return MODELS[model.lower()]()
     path = Path(model).expanduser()
     path = path/'config.json' if path.is_dir() else path
-    if not path.is_file():
-        raise UserError(f"--model {model}: neither a known name nor a config.json; {nearest(model.lower(), MODELS)}")
-    try: config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except (ValueError, OSError, KeyError, TypeError, StrictDataclassError) as e: raise UserError(f"{path}: {str(e).strip().splitlines()[0]}; mend it") from e
+    if not path.is_file(): raise UserError(f"--model {model}: neither a known name nor a config.json; {nearest(model.lower(), MODELS)}")
+    try:
+        given = json.loads(path.read_text())
+        if not isinstance(given, dict): raise ValueError('needs an object of keys and values')
+        if (family := given.get('model_type')) in FAMILIES: check_heads(given, CONFIG_MAPPING[family], path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except UserError: raise
+    except (ValueError, OSError, KeyError, TypeError, StrictDataclassError) as e: raise UserError(f"{path}: {' '.join(str(e).split())}; mend it") from e
     shape_of(config)   # refuses families without a formula
-    check_heads(config, str(path))
     return config
 
-def check_heads(config:PreTrainedConfig, where:str):
-    "Refuse heads that can't be made."
-    Q, K, D = config.num_attention_heads, config.num_key_value_heads, config.hidden_size
-    for name, value in dict(num_attention_heads=Q, num_key_value_heads=K, hidden_size=D, num_hidden_layers=config.num_hidden_layers, vocab_size=config.vocab_size).items():
-        if value < 1: raise UserError(f"{where}: {name}={value} must be at least 1")
-    if not getattr(config, 'head_dim', None) and D % Q:
+def check_heads(given:dict, family:type, where:Path):
+    "Refuse sizes that can't be, before the configuration's own class does it without a hint; `given` needs no key that has a default."
+    sizes = {name: given.get(name, getattr(family, name, None)) for name in ('num_attention_heads', 'num_key_value_heads', 'hidden_size', 'num_hidden_layers', 'vocab_size')}
+    for name, value in sizes.items():
+        if isinstance(value, int) and value < 1: raise UserError(f"{where}: {name}={value} must be at least 1")
+    Q, K, D, *_ = sizes.values()
+    if not all(isinstance(n, int) for n in (Q, K or Q, D)): return   # of another type: the class says so
+    if not given.get('head_dim') and family is not MotifConfig and D % Q:
         raise UserError(f"{where}: num_attention_heads={Q} doesn't divide hidden_size={D}; the nearest possible is {_nearest_divisor(D, Q)}")
-    if config.model_type != 'motif' and Q % K:
+    if K and family is not MotifConfig and Q % K:
         raise UserError(f"{where}: num_key_value_heads={K} doesn't divide num_attention_heads={Q}; the nearest possible is {_nearest_divisor(Q, K)}")
 
 def _nearest_divisor(whole:int, wanted:int)->int: return min((n for n in range(1, whole + 1) if whole % n == 0), key=lambda n: (abs(n - wanted), n))
@@ -199,7 +204,7 @@ def time_terms(
     rollouts = T*(s*m.params/engine_degree(config, gpus, M) + m.layers*m.kv*T/2)/M.memory if stage == 'rl' else 0
     return compute | dict(waiting=max(0, beside), all_to_all=m.layers*m.exchanged*T*(2 + again)/node(layout.sp), update=update, rollouts=rollouts)
 
-# %% ../../nbs/training/planner.ipynb #008e5aa8
+# %% ../../nbs/training/planner.ipynb #0ad36480
 def make_plan(
     model:str,                    # a name of MODELS, or a path
     *,
@@ -222,7 +227,7 @@ def make_plan(
         found.append(asdict(layout) | dict(peak_gib=round(sum(terms.values()), 4), terms=terms, step_s=round(sum(time_terms(config, layout, seq_len, gpus, **options).values()), 4)))
     needs = what_parts_buy(config, found, allowed, gpus, gpu_memory, options)
     fits = lambda row: row['peak_gib'] <= gpu_memory
-    found.sort(key=lambda row: (not fits(row), row['step_s'] if fits(row) else row['peak_gib'], row['peak_gib'], row['zero']))
+    found.sort(key=lambda row: (not fits(row), *((row['step_s'], row['peak_gib']) if fits(row) else (row['peak_gib'], row['step_s']))))
     return dict(fits=fits(found[0]), layouts=found, needs=needs)
 
 def check_request(seq_len, gpus, gpu_memory, stage, optimizer):
@@ -272,7 +277,7 @@ def plan_text(plan:dict, *, seq_len:int, gpus:int, gpu_memory:float, most:int=8,
         f"The first one's GiB: {', '.join(f'{name} {gib:.1f}' for name, gib in first['terms'].items())}.", '',
         "What each part buys, over all layouts:", '',
         *_columns(['part', 'GiB less', 'longest', 'without it', 'step s without it', 'needed from'], map(need, plan['needs'])), '',
-        f"Assumed: bf16 with fp32 masters; a step is one sequence a GPU. Memory: {M.slack:.0%} of all else lost to the allocator, {M.context_gib:g} GiB of context. "
+        f"Assumed: bf16 with fp32 masters; a step is one sequence a GPU. Memory: {M.slack:.0%} of all else lost to the allocator, {M.context_gib:g} GiB of context; hosts hold whatever is offloaded. "
         f"Time: {M.flops/1e12:.0f} TFLOP/s, of which products reach {M.matmul_share:.0%} and attention {M.attention_share:.0%}; {M.memory/1e12:.2f} TB/s of memory; links at {M.links:.0%} of "
         f"{M.nvlink/1e9:.0f} GB/s within {M.gpus_per_node} GPUs, {M.network/1e9:.0f} between nodes, {M.pcie/1e9:.0f} to the host; {M.host/1e9:.0f} GB/s of host memory a GPU."])
 
