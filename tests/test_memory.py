@@ -40,7 +40,7 @@ def test_extrapolation_is_what_all_layers_give():
 def test_every_reduction_reduces_and_the_context_grows():
     config, step = motif_12_7b_config(), StepMemory(seq_len=65_536, loss='naive', gpus=8)
     sizes = [total(config, step)]
-    for change in (dict(loss='fused'), dict(checkpoint='full'), dict(sequence_parallel=8), dict(zero_stage=1), dict(zero_stage=2), dict(zero_stage=3)):
+    for change in (dict(loss='fused'), dict(checkpoint='full'), dict(zero_stage=1), dict(zero_stage=2), dict(zero_stage=3), dict(sequence_parallel=8)):
         step = replace(step, **change)
         sizes.append(total(config, step))
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == len(sizes)

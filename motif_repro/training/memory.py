@@ -51,7 +51,7 @@ class StepMemory:
             raise UserError(f"sequence_parallel={self.sequence_parallel} doesn't divide gpus={self.gpus}; choose a divisor")
         if self.zero_stage not in range(4): raise UserError(f"zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
 
-# %% ../../nbs/training/memory.ipynb #99e5062e
+# %% ../../nbs/training/memory.ipynb #7a012c0a
 @dataclass(frozen=True)
 class Shape:
     "Numbers of parameters and bytes a token of a causal LM, as far as memory depends on them."
@@ -69,7 +69,8 @@ class Shape:
     exchanged: int         # bytes a token that go through the all-to-alls on a layer's way forward
     widest: int            # of these, the widest tensor's
     pair_flops: int        # of attention's forward, for a query and a key that it sees
-    kept_last: int         # that the last norm and the rotary tables keep
+    kept_last: int         # that the last norm keeps
+    tables: int            # the rotary tables
     scratch: int           # bytes a token that the MLP's backward needs beside what is kept
     scratch_last: int      # the same of the last norm
     scratch_params: int    # parameters whose gradients lie beside that scratch, not yet handed over
@@ -92,16 +93,16 @@ def shape_of(config:PreTrainedConfig, itemsize:int=2)->Shape:
         blocks = 5*4*I/64 + 2*D if s == 2 else 4*4*I/64   # PolyNorm's backward works in fp32, on a 64th of the tokens at a time
         norm, attention = (8 + s)*D, 2*s*(2*Q + K)*d + 4*Q + (8 + s)*signal*2*d
         return Shape(**common, attention=2*s*Q*d + 4*Q, kv=2*s*K*d, kv_heads=c.num_noise_heads, widest=s*max(Q*d, signal*2*d),
-                     exchanged=s*(Q + 2*K + 2*signal)*d, pair_flops=8*Q*d, kept=2*norm + attention + 3*s*I, kept_last=norm + 2*d*s, layer_params=(Q + 2*K)*d*D + 2*signal*d*D + 3*D*I + 2*D + 6*d + 4,
+                     exchanged=s*(Q + 2*K + 2*signal)*d, pair_flops=8*Q*d, kept=2*norm + attention + 3*s*I, kept_last=norm, tables=2*d*s, layer_params=(Q + 2*K)*d*D + 2*signal*d*D + 3*D*I + 2*D + 6*d + 4,
                      scratch=2*s*I + blocks + 2*d*s, scratch_last=24*D + 2*d*s, scratch_params=2*D*I)
     norm, attention = (4 + 2*s)*D, s*(2*Q + 2*K)*d + 4*Q
     if c.model_type == 'qwen3': attention += (4 + s)*(Q + K)*d   # its norms of queries and keys
     biases = (Q + 2*K)*d if c.model_type == 'qwen2' else 2*d if c.model_type == 'qwen3' else 0
     return Shape(**common, attention=s*Q*d + 4*Q, kv=2*s*K*d, kv_heads=K, widest=s*Q*d, exchanged=s*(2*Q + 2*K)*d,
-                 pair_flops=4*Q*d, kept=2*norm + attention + 4*s*I, kept_last=norm + 2*d*s, layer_params=(2*Q + 2*K)*d*D + 3*D*I + 2*D + biases,
+                 pair_flops=4*Q*d, kept=2*norm + attention + 4*s*I, kept_last=norm, tables=2*d*s, layer_params=(2*Q + 2*K)*d*D + 3*D*I + 2*D + biases,
                  scratch=2*s*I + s*D + 2*d*s, scratch_last=24*D + 2*d*s, scratch_params=D*I)
 
-# %% ../../nbs/training/memory.ipynb #f2067098
+# %% ../../nbs/training/memory.ipynb #5a471d58
 GIB = 2**30
 
 BUCKET, SUB_GROUP = 500_000_000, 1_000_000_000   # DeepSpeed's defaults: numbers that are reduced at a time, and that ZeRO-3 updates at a time
@@ -123,14 +124,14 @@ def moments(config:PreTrainedConfig, step:StepMemory)->dict[str,dict[str,float]]
                   buckets=s*min(BUCKET, m.params) if step.gpus > 1 else 0)
     in_layer = dict(recomputed=again, scratch=tokens*m.scratch + s*m.scratch_params, all_to_all=2*tokens*m.widest if sp > 1 else 0,
                     offloading=2*tokens*s*m.width if inputs_leave and step.gpus > 1 else 0)   # one input on its way, one that is used
-    masters = s == 2 and step.state_bytes > 2*s                   # then the update is computed in fp32
-    update = 12*min(mine, SUB_GROUP if share(3) > 1 else mine) if masters else 2*s*m.embed_params/share(1)
+    masters = s == 2 and step.state_bytes > 2*s                   # then gradients go to fp32, beside the root of the second moment
+    update = 8*min(mine, SUB_GROUP if share(3) > 1 else mine) if masters else 2*s*m.embed_params/share(1)
     held = {
         'last norm': dict(activations=m.layers*left, gradients=grads(0), scratch=tokens*m.scratch_last),
         'top layer': dict(activations=m.layers*left, gradients=grads(0)) | in_layer,
         'bottom layer': dict(activations=left, gradients=grads(m.layers - 1)) | in_layer,
         'optimiser': dict(gradients=0 if grads_leave else s*m.params/share(2), scratch=0 if states_leave else update),
-        'loss': dict(activations=(m.layers - 1)*left + kept + tokens*m.kept_last) | _loss_memory(m, step, tokens),
+        'loss': dict(activations=m.layers*left + tokens*(m.tables + (s*m.width if inputs_leave and again else m.kept_last))) | _loss_memory(m, step, tokens),
     }
     return {moment: {name: size/GIB for name, size in (always | terms).items()} for moment, terms in held.items()}
 
