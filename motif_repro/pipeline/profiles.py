@@ -88,7 +88,7 @@ class SftParams(TuneParams):
     teacher: Literal['stepwise', 'latex', 'verbose', 'coarse', 'reordered', 'direct']
 
 class LongContextParams(TuneParams):
-    checkpoint_policy: Literal['none', 'full']
+    checkpoint_policy: Literal['none', 'selective', 'full']
     max_terms: int = Field(ge=2, le=12)
     max_pairs: int = Field(ge=1, le=52)
     examples_per_size: int = Field(ge=1)

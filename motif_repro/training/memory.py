@@ -185,7 +185,7 @@ def tile_rows(vocab:int)->int:
     "Tokens of a tile."
     return max(1, TILE//vocab)
 
-# %% ../../nbs/training/memory.ipynb #e028a8f5
+# %% ../../nbs/training/memory.ipynb #90615790
 def _causal_attention(module, q, k, v, mask, scaling=None, **kwargs):
     out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
     return out.transpose(1, 2).contiguous(), None
@@ -199,7 +199,7 @@ class _Phases:
         self.tracker, self.peaks, self.phase = MemTracker(), {}, None
         self.tracker.track_external(model, optimizer)
         layers = model.base_model.layers
-        for module, phase in ((model.base_model.norm, 'last norm'), (layers[-1], 'top layer'), (layers[-2], 'between'), (layers[0], 'bottom layer')):
+        for module, phase in ((model.base_model.norm, 'last norm'), (layers[-1], 'top layer'), (layers[-2:][0], 'between'), (layers[0], 'bottom layer')):
             module.register_forward_hook(partial(self._when_its_gradient_comes, phase))
     def _when_its_gradient_comes(self, phase, module, inputs, out):
         if out.requires_grad: out.register_hook(lambda g: self.start(phase))
@@ -217,7 +217,7 @@ def _offloaded(numel:int):
     return torch.autograd.graph.saved_tensors_hooks(leave, come)
 
 def step_peaks(
-    config:PreTrainedConfig,   # of two layers at least
+    config:PreTrainedConfig,
     step:StepMemory,           # of one GPU: no sharding here
     *,
     simulate:bool=True,        # False: on real tensors
