@@ -151,6 +151,15 @@ def test_a_part_divides_its_term(change, less):
     before, after = (step(x)[moment][less] for x in (plain, replace(plain, **change)))
     assert after == (0 if 'offload' in change else pytest.approx(before/8))
 
+def test_gradients_are_divided_while_they_come():
+    config, step = MODELS['motif-2-12.7b'](), StepMemory(seq_len=1024, gpus=8)
+    whole, divided, gone = (moments(config, replace(step, **change))['bottom layer']['gradients'] for change in (dict(zero_stage=1), dict(zero_stage=2), dict(zero_stage=2, offload='optimizer')))
+    assert divided == pytest.approx(whole/8) and gone == 0
+
+@pytest.mark.parametrize('model, gpus, expected', [('motif-2-12.7b', 16, [1, 2, 4, 8]), ('motif-2-12.7b', 6, [1, 2]), ('motif-2-12.7b', 7, [1]), ('qwen2.5-7b', 14, [1, 2]),
+                                                   ('qwen2.5-7b', 28, [1, 2, 4, 28]), ('llama-3.2-3b', 12, [1, 2, 4]), ('llama-3.1-8b', 64, [1, 2, 4, 8, 16, 32])])
+def test_degrees_keep_heads_whole(model, gpus, expected): assert degrees(MODELS[model](), gpus) == expected   # 28 query heads, 4 KV heads: 14 is no multiple of 4
+
 def test_kv_heads_are_copied_where_there_are_too_few():
     config = MODELS['llama-3.1-8b']()
     step = StepMemory(seq_len=65_536, gpus=32, sequence_parallel=8)
