@@ -7,9 +7,10 @@ import pytest
 
 from motif_repro.core.errors import UserError
 from motif_repro.core.rows import read_rows
-from motif_repro.training.memory import GIB, StepMemory, moments, shape_of, simulated_peaks
-from motif_repro.training.planner import (MODELS, OFFLOADS, PARTS, STEP_FIELDS, Layout, add_rows, degrees, layouts, make_plan, memory_terms, plan_text, time_terms,
-                                          validation_points)
+from motif_repro.pipeline.cli import main
+from motif_repro.training.memory import GIB, OFFLOADS, StepMemory, moments, shape_of, simulated_peaks
+from motif_repro.training.planner import (MODELS, PARTS, STEP_FIELDS, Layout, add_rows, degrees, layouts, make_plan, memory_terms, plan_text,
+                                          step_of as step_of_layout, time_terms, validation_points)
 from motif_repro.training.trainer import torchrun
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +40,8 @@ def test_rows_cover_the_field():
     assert {row['offload'] for row in ROWS} == {'none', 'activations'}
 
 def test_committed_rows_are_what_the_simulation_gives():
-    row = next(row for row in ROWS if row['model'] == 'qwen3-4b' and row['checkpoint'] == 'full' and row['offload'] == 'activations' and row['seq_len'] == 65_536 and row['loss'] == 'fused')
+    wanted = dict(model='qwen3-4b', seq_len=65_536, checkpoint='full', offload='activations', loss='fused')
+    row = next(row for row in ROWS if wanted.items() <= row.items())
     assert simulated_peaks(MODELS[row['model']](), step_of(row)) == pytest.approx(row['moments'], rel=1e-4)
 
 @pytest.mark.slow
@@ -76,7 +78,8 @@ nbytes = lambda tensors: sum(t.numel()*t.element_size() for t in tensors)
 for zero in (1, 2, 3):
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
-    engine = make_engine(AutoModelForCausalLM.from_config(config), TrainJob(model='', traces='', out='', steps=1, seq_len=16, rows_per_step=world, learning_rate=1e-3, zero_stage=zero, bf16=True))
+    job = TrainJob(model='', traces='', out='', steps=1, seq_len=16, rows_per_step=world, learning_rate=1e-3, zero_stage=zero, bf16=True)
+    engine = make_engine(AutoModelForCausalLM.from_config(config), job)
     ids = torch.zeros(1, 16, dtype=torch.int64)
     engine.backward(engine(ids, torch.arange(16)[None], ids))
     o = engine.optimizer
@@ -146,19 +149,20 @@ def test_one_gpu_has_nothing_to_share():
                                           (dict(offload='optimizer', zero=1), 'optimiser')], ids=str)
 def test_a_part_divides_its_term(change, less):
     config, plain = MODELS['motif-2-12.7b'](), Layout(zero=0, sp=1, checkpoint='full', loss='fused', offload='none')
-    step = lambda x: moments(config, StepMemory(seq_len=65_536, zero_stage=x.zero, gpus=8, sequence_parallel=x.sp, checkpoint=x.checkpoint, loss=x.loss, offload=x.offload))
     moment = 'top layer' if less == 'activations' else 'optimiser'
-    before, after = (step(x)[moment][less] for x in (plain, replace(plain, **change)))
+    before, after = (moments(config, step_of_layout(config, x, 65_536, 8))[moment][less] for x in (plain, replace(plain, **change)))
     assert after == (0 if 'offload' in change else pytest.approx(before/8))
 
 def test_gradients_are_divided_while_they_come():
     config, step = MODELS['motif-2-12.7b'](), StepMemory(seq_len=1024, gpus=8)
-    whole, divided, gone = (moments(config, replace(step, **change))['bottom layer']['gradients'] for change in (dict(zero_stage=1), dict(zero_stage=2), dict(zero_stage=2, offload='optimizer')))
+    whole, divided, gone = (moments(config, replace(step, **change))['bottom layer']['gradients'] for change in 
+                            (dict(zero_stage=1), dict(zero_stage=2), dict(zero_stage=2, offload='optimizer')))
     assert divided == pytest.approx(whole/8) and gone == 0
 
-@pytest.mark.parametrize('model, gpus, expected', [('motif-2-12.7b', 16, [1, 2, 4, 8]), ('motif-2-12.7b', 6, [1, 2]), ('motif-2-12.7b', 7, [1]), ('qwen2.5-7b', 14, [1, 2]),
-                                                   ('qwen2.5-7b', 28, [1, 2, 4, 28]), ('llama-3.2-3b', 12, [1, 2, 4]), ('llama-3.1-8b', 64, [1, 2, 4, 8, 16, 32])])
-def test_degrees_keep_heads_whole(model, gpus, expected): assert degrees(MODELS[model](), gpus) == expected   # 28 query heads, 4 KV heads: 14 is no multiple of 4
+@pytest.mark.parametrize('model, gpus, expected', [
+    ('motif-2-12.7b', 16, [1, 2, 4, 8]), ('motif-2-12.7b', 6, [1, 2]), ('motif-2-12.7b', 7, [1]), ('llama-3.2-3b', 12, [1, 2, 4]),
+    ('llama-3.1-8b', 64, [1, 2, 4, 8, 16, 32]), ('qwen2.5-7b', 14, [1, 2]), ('qwen2.5-7b', 28, [1, 2, 4, 28])])   # 28 query heads, 4 KV heads
+def test_degrees_keep_heads_whole(model, gpus, expected): assert degrees(MODELS[model](), gpus) == expected
 
 def test_kv_heads_are_copied_where_there_are_too_few():
     config = MODELS['llama-3.1-8b']()
@@ -197,29 +201,48 @@ def test_every_name_can_be_planned(model):
 
 # The command
 
-def motif_repro(*arguments):
+ASK = ('--model', 'motif-2-12.7b', '--seq-len', '65536', '--gpus', '8', '--gpu-memory', '80')
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    "`motif-repro plan ...` in this process: exit code, standard output, errors."
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['motif-repro', 'plan', *arguments])
+        with pytest.raises(SystemExit) as end: main()
+        said = capsys.readouterr()
+        return end.value.code or 0, said.out, said.err
+    return call
+
+def test_the_command_gives_the_plan(plan, command):
+    code, out, err = command(*ASK, '--stage', 'sft', '--json')
+    assert code == 0 and json.loads(out) == plan and not err
+
+def test_for_people(command):
+    code, out, err = command(*ASK)
+    assert code == 0 and 'Assumed: ' in out and 'needed from' in out and out.startswith('130 of 336 layouts fit 65,536 tokens on 8 × 80 GiB')
+
+def test_nothing_fits(command):
+    code, out, err = command(*ASK[:-1], '8', '--json')
+    found = json.loads(out)
+    assert code == 3 and found['fits'] is False and found['layouts'][0]['peak_gib'] > 8 and not err
+    assert all(n['needed_from'] is None and n['step_s'] is None for n in found['needs'])
+    code, out, err = command(*ASK[:-1], '8')
+    assert code == 3 and out.startswith('0 of 336 layouts fit') and 'GiB too large' in out
+
+@pytest.mark.parametrize('arguments, words', [(('--gpus', '0'), 'nearest possible is 1'), (('--sp', '3'), 'nearest possible is 2'),
+                                              (('--model', 'motif-2-12b'), "did you mean 'motif-2-12.7b'?")])
+def test_the_impossible_is_one_line(arguments, words, command):
+    code, out, err = command(*ASK, *arguments)
+    assert code == 2 and not out and words in err and err.count('\n') == 1
+
+def test_as_a_user_types_it():
     program = 'from motif_repro.pipeline.cli import main; main()'
-    return subprocess.run([sys.executable, '-c', program, 'plan', *map(str, arguments)], capture_output=True, text=True, timeout=120)
-
-ASK = ('--model', 'motif-2-12.7b', '--seq-len', 65_536, '--gpus', 8, '--gpu-memory', 80)
-
-def test_the_command_gives_the_plan(plan):
-    done = motif_repro(*ASK, '--stage', 'sft', '--json')
-    assert done.returncode == 0 and json.loads(done.stdout) == plan
-
-def test_nothing_fits():
-    done = motif_repro(*ASK[:-1], 8, '--json')
-    found = json.loads(done.stdout)
-    assert done.returncode == 3 and found['fits'] is False and found['layouts'][0]['peak_gib'] > 8
-
-@pytest.mark.parametrize('arguments, words', [
-    ((*ASK, '--gpus', 0), 'nearest possible is 1'), ((*ASK, '--sp', 3), 'nearest possible is 2'), ((*ASK, '--model', 'motif-2-12b'), "did you mean 'motif-2-12.7b'?")])
-def test_the_impossible_is_one_line(arguments, words):
-    done = motif_repro(*arguments)
-    assert done.returncode == 2 and not done.stdout and words in done.stderr and done.stderr.count('\n') == 1
+    done = subprocess.run([sys.executable, '-c', program, 'plan', *ASK, '--json'], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and json.loads(done.stdout)['fits'] and not done.stderr
 
 @pytest.mark.parametrize('change, words', [
-    (dict(gpus=-3), 'nearest possible is 1'), (dict(seq_len=0), 'nearest possible is 1'), (dict(gpu_memory=0), 'such as 80'), (dict(gpu_memory=float('nan')), 'such as 80'),
+    (dict(gpus=-3), 'nearest possible is 1'), (dict(seq_len=0), 'nearest possible is 1'), (dict(gpu_memory=0), 'such as 80'),
+    (dict(gpu_memory=float('nan')), 'such as 80'),
     (dict(stage='rll'), "did you mean 'rl'?"), (dict(optimizer='adam'), "did you mean 'adamw'?"), (dict(sp=16), 'nearest possible is 8'),
     (dict(sp=8, seq_len=65_530), 'nearest possible is 65528'), (dict(model='lama-3.1-8b'), "did you mean 'llama-3.1-8b'?")])
 def test_refusals(change, words):
@@ -228,7 +251,8 @@ def test_refusals(change, words):
 
 @pytest.mark.parametrize('text, words', [
     ('{', 'config.json'), ('{}', 'config.json'), ('[]', 'config.json'), ('{"model_type": "gpt2"}', "no memory formula for model_type 'gpt2'"),
-    ('{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 5, "num_key_value_heads": 5}', "num_attention_heads=5 doesn't divide hidden_size=64; the nearest possible is 4"),
+    ('{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 5, "num_key_value_heads": 5}',
+     "num_attention_heads=5 doesn't divide hidden_size=64; the nearest possible is 4"),
     ('{"model_type": "qwen2", "num_attention_heads": 33}', "num_attention_heads=33 doesn't divide hidden_size=4096; the nearest possible is 32"),
     ('{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 3}', 'num_key_value_heads=3'),
     ('{"model_type": "llama", "hidden_size": "x"}', 'config.json'), ('{"model_type": "llama", "num_hidden_layers": 0}', 'num_hidden_layers=0'),

@@ -128,7 +128,7 @@ def _sizes(text:str)->tuple[int,...]:
     if not sizes or min(sizes) < 1: raise UserError(f"--shape {text}: needs whole numbers above 0, such as 512,64,4096")
     return sizes
 
-# %% ../../nbs/pipeline/cli.ipynb #7f86536d
+# %% ../../nbs/pipeline/cli.ipynb #271cf066
 @app.command()
 def plan(
     model:Annotated[str, typer.Option(metavar='NAME|PATH', help='motif-2-12.7b, motif-2.6b, llama-3.1-8b, qwen3-8b and others, or a folder with config.json.')],
@@ -138,7 +138,8 @@ def plan(
     stage:Annotated[str, typer.Option(metavar='sft|rl', help='rl: with a rollout engine and its KV cache beside.')]='sft',
     optimizer:Annotated[str, typer.Option(metavar='adamw|muon', help='Whose states are held.')]='adamw',
     sp:Annotated[Optional[int], typer.Option('--sp', metavar='N', help='Only this degree of sequence parallelism.', show_default='all possible ones')]=None,
-    as_json:Annotated[bool, typer.Option('--json', help='Print {"fits", "layouts": [{zero, sp, checkpoint, loss, offload, peak_gib, terms, step_s}], "needs"} and nothing else.')]=False,
+    as_json:Annotated[bool, typer.Option('--json', help='Print {"fits", "layouts": [{zero, sp, checkpoint, loss, offload, peak_gib, terms, step_s}], '
+                                         '"needs": [{part, gib, longest, longest_without, step_s, step_s_without, needed_from}]} and nothing else.')]=False,
 ):
     "Show which layouts of a training step fit, how fast they are, and what each part of the stack buys; exit code 3 where nothing fits."
     import json

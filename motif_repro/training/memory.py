@@ -51,7 +51,7 @@ class StepMemory:
             raise UserError(f"sequence_parallel={self.sequence_parallel} doesn't divide gpus={self.gpus}; choose a divisor")
         if self.zero_stage not in range(4): raise UserError(f"zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
 
-# %% ../../nbs/training/memory.ipynb #7a012c0a
+# %% ../../nbs/training/memory.ipynb #edec0e1a
 @dataclass(frozen=True)
 class Shape:
     "Numbers of parameters and bytes a token of a causal LM, as far as memory depends on them."
@@ -93,16 +93,18 @@ def shape_of(config:PreTrainedConfig, itemsize:int=2)->Shape:
         blocks = 5*4*I/64 + 2*D if s == 2 else 4*4*I/64   # PolyNorm's backward works in fp32, on a 64th of the tokens at a time
         norm, attention = (8 + s)*D, 2*s*(2*Q + K)*d + 4*Q + (8 + s)*signal*2*d
         return Shape(**common, attention=2*s*Q*d + 4*Q, kv=2*s*K*d, kv_heads=c.num_noise_heads, widest=s*max(Q*d, signal*2*d),
-                     exchanged=s*(Q + 2*K + 2*signal)*d, pair_flops=8*Q*d, kept=2*norm + attention + 3*s*I, kept_last=norm, tables=2*d*s, layer_params=(Q + 2*K)*d*D + 2*signal*d*D + 3*D*I + 2*D + 6*d + 4,
+                     exchanged=s*(Q + 2*K + 2*signal)*d, pair_flops=8*Q*d, kept=2*norm + attention + 3*s*I, kept_last=norm, tables=2*d*s,
+                     layer_params=(Q + 2*K)*d*D + 2*signal*d*D + 3*D*I + 2*D + 6*d + 4,
                      scratch=2*s*I + blocks + 2*d*s, scratch_last=24*D + 2*d*s, scratch_params=2*D*I)
     norm, attention = (4 + 2*s)*D, s*(2*Q + 2*K)*d + 4*Q
     if c.model_type == 'qwen3': attention += (4 + s)*(Q + K)*d   # its norms of queries and keys
     biases = (Q + 2*K)*d if c.model_type == 'qwen2' else 2*d if c.model_type == 'qwen3' else 0
     return Shape(**common, attention=s*Q*d + 4*Q, kv=2*s*K*d, kv_heads=K, widest=s*Q*d, exchanged=s*(2*Q + 2*K)*d,
-                 pair_flops=4*Q*d, kept=2*norm + attention + 4*s*I, kept_last=norm, tables=2*d*s, layer_params=(2*Q + 2*K)*d*D + 3*D*I + 2*D + biases,
+                 pair_flops=4*Q*d, kept=2*norm + attention + 4*s*I, kept_last=norm, tables=2*d*s,
+                 layer_params=(2*Q + 2*K)*d*D + 3*D*I + 2*D + biases,
                  scratch=2*s*I + s*D + 2*d*s, scratch_last=24*D + 2*d*s, scratch_params=D*I)
 
-# %% ../../nbs/training/memory.ipynb #5a471d58
+# %% ../../nbs/training/memory.ipynb #421e8144
 GIB = 2**30
 
 BUCKET, SUB_GROUP = 500_000_000, 1_000_000_000   # DeepSpeed's defaults: numbers that are reduced at a time, and that ZeRO-3 updates at a time
@@ -118,10 +120,11 @@ def moments(config:PreTrainedConfig, step:StepMemory)->dict[str,dict[str,float]]
     kept, again = dict(none=(whole, 0), selective=(s*m.width + m.attention, whole - m.attention), full=(s*m.width, whole))[step.checkpoint]
     kept, again = tokens*kept, tokens*again                      # of a layer; what is computed a second time
     left = kept - tokens*s*m.width if inputs_leave and again else kept
+    last = s*m.width if inputs_leave and again else m.kept_last
     grads_leave = states_leave and step.zero_stage >= 2
     grads = lambda layers: 0 if grads_leave else (layers*layer + head)/share(2)
-    always = dict(weights=s*m.params/share(3), optimiser=0 if states_leave else step.state_bytes*mine, gathered=2*layer + head if share(3) > 1 else 0,
-                  buckets=s*min(BUCKET, m.params) if step.gpus > 1 else 0)
+    always = dict(weights=s*m.params/share(3), optimiser=0 if states_leave else step.state_bytes*mine,
+                  gathered=2*layer + head if share(3) > 1 else 0, buckets=s*min(BUCKET, m.params) if step.gpus > 1 else 0)
     in_layer = dict(recomputed=again, scratch=tokens*m.scratch + s*m.scratch_params, all_to_all=2*tokens*m.widest if sp > 1 else 0,
                     offloading=2*tokens*s*m.width if inputs_leave and step.gpus > 1 else 0)   # one input on its way, one that is used
     masters = s == 2 and step.state_bytes > 2*s                   # then gradients go to fp32, beside the root of the second moment
@@ -131,7 +134,7 @@ def moments(config:PreTrainedConfig, step:StepMemory)->dict[str,dict[str,float]]
         'top layer': dict(activations=m.layers*left, gradients=grads(0)) | in_layer,
         'bottom layer': dict(activations=left, gradients=grads(m.layers - 1)) | in_layer,
         'optimiser': dict(gradients=0 if grads_leave else s*m.params/share(2), scratch=0 if states_leave else update),
-        'loss': dict(activations=m.layers*left + tokens*(m.tables + (s*m.width if inputs_leave and again else m.kept_last))) | _loss_memory(m, step, tokens),
+        'loss': dict(activations=m.layers*left + tokens*(m.tables + last)) | _loss_memory(m, step, tokens),
     }
     return {moment: {name: size/GIB for name, size in (always | terms).items()} for moment, terms in held.items()}
 
@@ -170,13 +173,14 @@ def longest(fits:Callable[[int],bool], multiple:int=1024)->int:
         low, high = ((low + high)//2, high) if fits((low + high)//2*multiple) else (low, (low + high)//2)
     return low*multiple
 
-# %% ../../nbs/training/memory.ipynb #0703482f
+# %% ../../nbs/training/memory.ipynb #2d746c6f
 TILE = 2**28   # logits of a tile: 1 GiB in fp32, as in ALST
 
 class TiledLoss(CompletionLoss):
     "The same loss with the logits of a few tokens at a time."
     def forward(self, input_ids:Tensor, position_ids:Tensor, labels:Tensor)->Tensor:  # [R, T] each → []
-        head, hidden = self.model.get_output_embeddings(), self.model.base_model(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
+        inputs, head = dict(input_ids=input_ids, position_ids=position_ids, use_cache=False), self.model.get_output_embeddings()
+        hidden = self.model.base_model(**inputs).last_hidden_state
         def loss(x, y): return F.cross_entropy(head(x).float(), y, ignore_index=IGNORE, reduction='sum')
         rows = tile_rows(head.out_features)
         return sum(checkpoint(loss, x, y, use_reentrant=False) for x, y in zip(hidden.flatten(0, 1).split(rows), labels.flatten().split(rows)))
@@ -185,7 +189,7 @@ def tile_rows(vocab:int)->int:
     "Tokens of a tile."
     return max(1, TILE//vocab)
 
-# %% ../../nbs/training/memory.ipynb #90615790
+# %% ../../nbs/training/memory.ipynb #be1b1a3d
 def _causal_attention(module, q, k, v, mask, scaling=None, **kwargs):
     out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
     return out.transpose(1, 2).contiguous(), None
@@ -199,8 +203,8 @@ class _Phases:
         self.tracker, self.peaks, self.phase = MemTracker(), {}, None
         self.tracker.track_external(model, optimizer)
         layers = model.base_model.layers
-        for module, phase in ((model.base_model.norm, 'last norm'), (layers[-1], 'top layer'), (layers[-2:][0], 'between'), (layers[0], 'bottom layer')):
-            module.register_forward_hook(partial(self._when_its_gradient_comes, phase))
+        starts = (model.base_model.norm, 'last norm'), (layers[-1], 'top layer'), (layers[-2:][0], 'between'), (layers[0], 'bottom layer')
+        for module, phase in starts: module.register_forward_hook(partial(self._when_its_gradient_comes, phase))
     def _when_its_gradient_comes(self, phase, module, inputs, out):
         if out.requires_grad: out.register_hook(lambda g: self.start(phase))
     def start(self, phase):
@@ -230,9 +234,8 @@ def step_peaks(
     with ExitStack() as stack:
         if simulate:
             stack.enter_context(FakeTensorMode())
-            stack.enter_context(patch.object(linear_logprob, '_slices', lambda total, size: [slice(0, min(size, total))]))   # one tile for all
-            blocks = polynorm.row_blocks
-            stack.enter_context(patch.object(polynorm, 'row_blocks', lambda x: blocks(x)[:1]))
+            for kernel, tiles in ((linear_logprob, '_slices'), (polynorm, 'row_blocks')):   # one tile for all
+                stack.enter_context(patch.object(kernel, tiles, lambda *sizes, all_tiles=getattr(kernel, tiles): all_tiles(*sizes)[:1]))
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation='causal_without_mask').train()
         set_checkpoint_policy(model, step.checkpoint)
         optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
