@@ -256,7 +256,9 @@ def test_refusals(change, words):
     ('{"model_type": "qwen2", "num_attention_heads": 33}', "num_attention_heads=33 doesn't divide hidden_size=4096; the nearest possible is 32"),
     ('{"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 3}', 'num_key_value_heads=3'),
     ('{"model_type": "llama", "hidden_size": "x"}', 'config.json'), ('{"model_type": "llama", "num_hidden_layers": 0}', 'num_hidden_layers=0'),
-    ('{"model_type": "motif", "num_attention_heads": 41}', 'num_attention_heads=41')])
+    ('{"model_type": "motif", "num_attention_heads": 41}', 'num_attention_heads=41 must be .* the nearest possible is 40'),
+    ('{"model_type": "motif", "num_attention_heads": 8}', 'the nearest possible is 16'), ('{"model_type": "motif", "num_noise_heads": 0}', 'num_noise_heads=0 must be at least 1'),
+    ('{"model_type": "llama", "head_dim": 0}', 'head_dim=0')])
 def test_broken_configs(tmp_path, text, words):
     (tmp_path/'config.json').write_text(text)
     with pytest.raises(UserError, match=words): make_plan(str(tmp_path), **EIGHT)

@@ -60,7 +60,7 @@ MODELS = {   # hidden, intermediate, layers, heads, KV heads
     'qwen3-32b':     partial(_qwen3, 5120, 25_600, 64, 64, 8),
 }
 
-# %% ../../nbs/training/planner.ipynb #ff235725
+# %% ../../nbs/training/planner.ipynb #c49b25d7
 def find_config(
     model:str,          # a name of MODELS, a folder with config.json, or that file
 )->PreTrainedConfig:
@@ -80,16 +80,21 @@ def find_config(
     shape_of(config)   # refuses families without a formula
     return config
 
-SIZES = ('num_attention_heads', 'num_key_value_heads', 'hidden_size', 'num_hidden_layers', 'vocab_size')
+SIZES = ('num_attention_heads', 'num_key_value_heads', 'hidden_size', 'num_noise_heads', 'head_dim', 'intermediate_size', 'num_hidden_layers', 'vocab_size')
 
 def check_sizes(given:dict, family:type, path:Path):
     "Refuse sizes that can't be, with the nearest that can; keys that are not `given` have the family's defaults."
     sizes = {name: given.get(name, getattr(family, name, None)) for name in SIZES}
     for name, value in sizes.items():
         if isinstance(value, int) and value < 1: raise UserError(f"{path}: {name}={value} must be at least 1")
-    heads, kv_heads, hidden, *_ = sizes.values()
-    if family is MotifConfig or not all(isinstance(n, int) for n in (heads, kv_heads or heads, hidden)): return   # the class itself says what is wrong
-    if not given.get('head_dim'): _check_divisor('num_attention_heads', heads, 'hidden_size', hidden, path)
+    heads, kv_heads, hidden, groups, head_dim, *_ = sizes.values()
+    if not all(isinstance(n, int) for n in (heads, kv_heads or heads, hidden, groups or 1)): return   # the class itself says what is wrong
+    if family is MotifConfig:
+        if heads % groups or heads == groups:
+            raise UserError(f"{path}: num_attention_heads={heads} must be a multiple of num_noise_heads={groups} and larger; "
+                            f"the nearest possible is {max(2, round(heads/groups))*groups}")
+        return
+    if not head_dim: _check_divisor('num_attention_heads', heads, 'hidden_size', hidden, path)
     if kv_heads: _check_divisor('num_key_value_heads', kv_heads, 'num_attention_heads', heads, path)
 
 def _check_divisor(name:str, n:int, of:str, whole:int, path:Path):
