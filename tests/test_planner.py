@@ -8,7 +8,7 @@ import pytest
 from motif_repro.core.errors import UserError
 from motif_repro.core.rows import read_rows
 from motif_repro.pipeline.cli import main
-from motif_repro.training.memory import GIB, OFFLOADS, StepMemory, moments, shape_of, simulated_peaks
+from motif_repro.training.memory import GIB, OFFLOADS, StepMemory, moments, shape_of, simulated_peaks, step_peaks
 from motif_repro.training.planner import (MODELS, PARTS, STEP_FIELDS, Layout, add_rows, degrees, layouts, make_plan, memory_terms, plan_text,
                                           step_of as step_of_layout, time_terms, validation_points)
 from motif_repro.training.trainer import torchrun
@@ -48,6 +48,11 @@ def test_committed_rows_are_what_the_simulation_gives():
 @pytest.mark.parametrize('row', ROWS[::10], ids=lambda row: ' '.join(str(row[name]) for name in ('model', *STEP_FIELDS)))
 def test_a_tenth_of_the_rows_again(row):
     assert simulated_peaks(MODELS[row['model']](), step_of(row)) == pytest.approx(row['moments'], rel=1e-4)
+
+@pytest.mark.slow
+def test_all_layers_give_what_two_and_four_foretell():
+    config, step = MODELS['qwen3-0.6b'](), StepMemory(seq_len=16_384, state_bytes=4, checkpoint='selective')
+    assert simulated_peaks(config, step) == pytest.approx(step_peaks(config, step), rel=1e-6)
 
 def test_rows_that_are_there_stay(tmp_path, monkeypatch):
     import motif_repro.training.planner as planner
