@@ -104,7 +104,7 @@ def shape_of(config:PreTrainedConfig, itemsize:int=2)->Shape:
                  layer_params=(2*Q + 2*K)*d*D + 3*D*I + 2*D + biases,
                  scratch=2*s*I + s*D + 2*d*s, scratch_last=24*D + 2*d*s, scratch_params=D*I)
 
-# %% ../../nbs/training/memory.ipynb #421e8144
+# %% ../../nbs/training/memory.ipynb #729b96f3
 GIB = 2**30
 
 BUCKET, SUB_GROUP = 500_000_000, 1_000_000_000   # DeepSpeed's defaults: numbers that are reduced at a time, and that ZeRO-3 updates at a time
@@ -123,8 +123,8 @@ def moments(config:PreTrainedConfig, step:StepMemory)->dict[str,dict[str,float]]
     last = s*m.width if inputs_leave and again else m.kept_last
     grads_leave = states_leave and step.zero_stage >= 2
     grads = lambda layers: 0 if grads_leave else (layers*layer + head)/share(2)
-    always = dict(weights=s*m.params/share(3), optimiser=0 if states_leave else step.state_bytes*mine,
-                  gathered=2*layer + head if share(3) > 1 else 0, buckets=s*min(BUCKET, m.params) if step.gpus > 1 else 0)
+    always = dict(weights=s*m.params/share(3), optimiser=0 if states_leave else step.state_bytes*mine, buckets=s*min(BUCKET, m.params) if step.gpus > 1 else 0)
+    gathered = 2*layer + head if share(3) > 1 else 0
     in_layer = dict(recomputed=again, scratch=tokens*m.scratch + s*m.scratch_params, all_to_all=2*tokens*m.widest if sp > 1 else 0,
                     offloading=2*tokens*s*m.width if inputs_leave and step.gpus > 1 else 0)   # one input on its way, one that is used
     masters = s == 2 and step.state_bytes > 2*s                   # then gradients go to fp32, beside the root of the second moment
@@ -136,7 +136,8 @@ def moments(config:PreTrainedConfig, step:StepMemory)->dict[str,dict[str,float]]
         'optimiser': dict(gradients=0 if grads_leave else s*m.params/share(2), scratch=0 if states_leave else update),
         'loss': dict(activations=m.layers*left + tokens*(m.tables + last)) | _loss_memory(m, step, tokens),
     }
-    return {moment: {name: size/GIB for name, size in (always | terms).items()} for moment, terms in held.items()}
+    def there(moment): return always | (dict(gathered=gathered) if moment != 'optimiser' else {})
+    return {moment: {name: size/GIB for name, size in (there(moment) | terms).items()} for moment, terms in held.items()}
 
 def _loss_memory(m:Shape, step:StepMemory, tokens:float)->dict[str,float]:
     "Bytes that the loss needs."
