@@ -8,11 +8,12 @@ __all__ = ['CHECKPOINT_POLICIES', 'TrainJob', 'learning_rate', 'CompletionLoss',
            'load_checkpoint', 'keep_metrics', 'MetricsLog', 'encode_traces', 'run_job', 'print_steps', 'print_progress',
            'torchrun', 'launch', 'main']
 
-# %% ../../nbs/training/trainer.ipynb #b33f7a9c
+# %% ../../nbs/training/trainer.ipynb #7ac04ae3
 import json, math, os, shutil, subprocess, sys, time, warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
+from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
 from ..alignment.traces import read_traces
 from ..core.errors import UserError, nearest
@@ -29,7 +31,7 @@ from ..model.loading import load_model, save_model
 from ..model.tokenizer import encode_conversation
 from .packing import IGNORE, Batch, Example, PackedBatches
 
-# %% ../../nbs/training/trainer.ipynb #12584c76
+# %% ../../nbs/training/trainer.ipynb #324c66b1
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
     "One training run: from a model and traces to a model."
@@ -46,7 +48,7 @@ class TrainJob:
     grad_clip: float = 1.0      # largest norm of the gradient
     zero_stage: int = 0         # ZeRO: 0 none, 1 optimiser states, 2 and gradients, 3 and weights sharded over the ranks
     bf16: bool = False          # needs zero_stage ≥ 1
-    checkpoint_policy: str = 'none'  # activations: 'none' keeps all, 'full' keeps each layer's input and computes the rest again
+    checkpoint_policy: str = 'none'  # activations: 'none' keeps all, 'full' each layer's input, 'selective' attention's output too; the rest is computed again
     checkpoint_every: int = 50  # steps; a killed run loses at most so many
     seed: int = 0
     shuffle: bool = True        # False: traces in the order of the file, which then is a schedule
@@ -89,15 +91,21 @@ def head_is_linear(model:nn.Module)->bool:
     expected = head(hidden.last_hidden_state).float()
     return bool((out.logits.float() - expected).abs().max() <= 1e-3*expected.abs().max())
 
-# %% ../../nbs/training/trainer.ipynb #12049a86
-CHECKPOINT_POLICIES = ('none', 'full')
+# %% ../../nbs/training/trainer.ipynb #0335b3c5
+CHECKPOINT_POLICIES = ('none', 'selective', 'full')
 
 def set_checkpoint_policy(model:nn.Module, policy:str):
     "Make every decoder layer of a Transformers model keep what `policy` says while it trains."
     if policy not in CHECKPOINT_POLICIES: raise UserError(f"unknown checkpoint_policy '{policy}'; {nearest(policy, CHECKPOINT_POLICIES)}")
-    if policy == 'none': model.activation_checkpointing_disable()
-    elif model.supports_gradient_checkpointing: model.activation_checkpointing_enable(dict(use_reentrant=False))
-    else: raise UserError(f"checkpoint_policy='full': {type(model).__name__} can't checkpoint its layers; set 'none'")
+    if policy == 'none': return model.activation_checkpointing_disable()
+    if not model.supports_gradient_checkpointing:
+        raise UserError(f"checkpoint_policy='{policy}': {type(model).__name__} can't checkpoint its layers; set 'none'")
+    keep = dict(context_fn=partial(create_selective_checkpoint_contexts, _keep_attention)) if policy == 'selective' else {}
+    model.activation_checkpointing_enable(dict(use_reentrant=False) | keep)
+
+def _keep_attention(ctx, op, *args, **kwargs)->CheckpointPolicy:
+    "Attention's output stays, whichever kernel made it; all else is computed again."
+    return CheckpointPolicy.MUST_SAVE if 'attention' in op.name() or 'flash_attn' in op.name() else CheckpointPolicy.PREFER_RECOMPUTE
 
 # %% ../../nbs/training/trainer.ipynb #7438bfbd
 def import_deepspeed():
