@@ -32,7 +32,7 @@ from ..training.packing import IGNORE
 from ..training.trainer import (CompletionLoss, MetricsLog, import_deepspeed, keep_metrics, learning_rate, load_checkpoint,
                                           make_engine, print_steps, save_checkpoint, start_process_group)
 
-# %% ../../nbs/rl/trainer.ipynb #26f4295f
+# %% ../../nbs/rl/trainer.ipynb #886b0d8e
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,8 @@ class RLJob:
 
     @property
     def rows_per_step(self)->int: return self.prompts_per_step*self.group_size
+    @property
+    def sequence_parallel(self)->int: return 1   # run_rl runs in one process
     @property
     def band(self)->tuple[float,float]: return self.min_pass_rate, self.max_pass_rate
 

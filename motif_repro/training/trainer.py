@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['CHECKPOINT_POLICIES', 'TrainJob', 'learning_rate', 'CompletionLoss', 'head_is_linear', 'set_checkpoint_policy',
            'import_deepspeed', 'start_process_group', 'check_rows', 'make_engine', 'train_step', 'save_checkpoint',
-           'load_checkpoint', 'keep_metrics', 'MetricsLog', 'encode_traces', 'run_job', 'print_steps', 'print_progress',
-           'torchrun', 'launch', 'main']
+           'load_checkpoint', 'keep_metrics', 'MetricsLog', 'world_size', 'check_job', 'encode_traces', 'run_job',
+           'print_steps', 'print_progress', 'torchrun', 'launch', 'main']
 
-# %% ../../nbs/training/trainer.ipynb #7ac04ae3
+# %% ../../nbs/training/trainer.ipynb #aa652841
 import json, math, os, shutil, subprocess, sys, time, warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -22,16 +22,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+from transformers import AutoConfig, PreTrainedConfig
 
 from ..alignment.traces import read_traces
 from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, read_rows
 from ..kernels.losses import linear_cross_entropy
-from ..model.loading import load_model, save_model
+from ..model.loading import check_files, find_model, load_model, save_model
 from ..model.tokenizer import encode_conversation
 from .packing import IGNORE, Batch, Example, PackedBatches
+from .sequence_parallel import check_sequence_parallel, own_part, set_sequence_parallel
 
-# %% ../../nbs/training/trainer.ipynb #324c66b1
+# %% ../../nbs/training/trainer.ipynb #6af78fd8
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
     "One training run: from a model and traces to a model."
@@ -41,6 +43,8 @@ class TrainJob:
     steps: int                  # optimiser steps
     seq_len: int                # tokens of a packed row
     rows_per_step: int          # packed rows of a step, over all ranks
+    micro_rows: int = 0         # of them, rows that a rank computes at a time; 0: all that it has
+    sequence_parallel: int = 1  # ranks that share a row (Ulysses)
     learning_rate: float        # its peak
     warmup: float = 0.05        # share of the steps in which the learning rate rises
     final_lr: float = 0.1       # what is left of it at the end (cosine)
@@ -107,7 +111,7 @@ def _keep_attention(ctx, op, *args, **kwargs)->CheckpointPolicy:
     "Attention's output stays, whichever kernel made it; all else is computed again."
     return CheckpointPolicy.MUST_SAVE if 'attention' in op.name() or 'flash_attn' in op.name() else CheckpointPolicy.PREFER_RECOMPUTE
 
-# %% ../../nbs/training/trainer.ipynb #7438bfbd
+# %% ../../nbs/training/trainer.ipynb #cda8726b
 def import_deepspeed():
     "DeepSpeed without its probing and compiling of ops."
     os.environ.setdefault('DS_ACCELERATOR', 'cuda' if torch.cuda.is_available() else 'cpu')
@@ -128,10 +132,16 @@ def start_process_group():
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(verbose=False)
 
-def check_rows(rows_per_step:int, world:int):
+def check_rows(
+    rows_per_step:int,
+    world:int,
+    sequence_parallel:int=1,  # ranks that share a row
+):
     "Refuse a step that can't be spread evenly over the ranks."
-    if rows_per_step % world:
-        raise UserError(f"rows_per_step={rows_per_step} can't be spread over {world} processes; try {rows_per_step + -rows_per_step % world}")
+    groups = world//sequence_parallel
+    if rows_per_step % groups:
+        over = f"{world} processes" if sequence_parallel == 1 else f"{groups} groups of {sequence_parallel} processes"
+        raise UserError(f"rows_per_step={rows_per_step} can't be spread over {over}; try {rows_per_step + -rows_per_step % groups}")
 
 def make_engine(
     model:nn.Module,
@@ -139,36 +149,43 @@ def make_engine(
     wrapper:type=CompletionLoss,  # what the engine computes with the model
 ):
     "A DeepSpeed engine around `model`, with torch's AdamW."
-    world = dist.get_world_size()
-    check_rows(job.rows_per_step, world)
+    groups = dist.get_world_size()//job.sequence_parallel
+    check_rows(job.rows_per_step, dist.get_world_size(), job.sequence_parallel)
     if job.bf16 and not job.zero_stage:
         raise UserError("bf16 with zero_stage=0 keeps no fp32 weights, and small updates round to nothing; set zero_stage=1")
-    config = dict(train_micro_batch_size_per_gpu=job.rows_per_step//world, gradient_accumulation_steps=1, gradient_clipping=job.grad_clip,
+    config = dict(train_micro_batch_size_per_gpu=job.rows_per_step//groups, gradient_accumulation_steps=1, gradient_clipping=job.grad_clip,
                   zero_optimization=dict(stage=job.zero_stage), bf16=dict(enabled=job.bf16), steps_per_print=job.steps + 1)
     set_checkpoint_policy(model, job.checkpoint_policy)
     optimizer = torch.optim.AdamW(model.parameters(), lr=job.learning_rate, betas=(0.9, 0.95), weight_decay=job.weight_decay)
-    engine, *_ = import_deepspeed().initialize(model=wrapper(model), optimizer=optimizer, config=config, dist_init_required=False)
+    compute = wrapper(model)
+    set_sequence_parallel(model, job.sequence_parallel)
+    engine, *_ = import_deepspeed().initialize(model=compute, optimizer=optimizer, config=config, dist_init_required=False)
     return engine
 
-# %% ../../nbs/training/trainer.ipynb #16261dca
+# %% ../../nbs/training/trainer.ipynb #c416fe83
 def train_step(
     engine,           # DeepSpeed engine around CompletionLoss
     batch:Batch,      # the whole step's rows, the same on every rank
+    job:TrainJob,
     lr:float,
     after_backward:Callable|None=None,  # called between backward and update, while the gradients are there
 )->dict:              # loss: mean over the learned tokens of all ranks; grad_norm before clipping; num_tokens
-    "One optimiser step on this rank's rows of `batch`."
-    rank, world = dist.get_rank(), dist.get_world_size()
-    num_tokens = (batch.labels != IGNORE).sum().item()
-    mine = [t[rank::world].to(engine.device) for t in (batch.input_ids, batch.position_ids, batch.labels)]
+    "One optimiser step on this rank's part of `batch`."
+    world, num_tokens = dist.get_world_size(), (batch.labels != IGNORE).sum().item()
+    mine = own_part(batch, dist.get_rank(), world, job.sequence_parallel)
+    tensors = [t.to(engine.device) for t in (mine.input_ids, mine.position_ids, mine.labels)]
+    micro_batches = list(zip(*(t.split(job.micro_rows or len(t)) for t in tensors)))
     for group in engine.optimizer.param_groups: group['lr'] = lr
-    loss = engine(*mine)
-    engine.backward(loss*(world/num_tokens))
+    total = torch.zeros((), device=engine.device)
+    for i, rows in enumerate(micro_batches):
+        engine.set_gradient_accumulation_boundary(i + 1 == len(micro_batches))
+        loss = engine(*rows)
+        engine.backward(loss*(world/num_tokens))
+        total += loss.detach()
     if after_backward: after_backward()
     plain = not engine.zero_optimization()   # then the engine keeps no norm, and clips in place
     norm = get_total_norm([p.grad for p in engine.parameters() if p.grad is not None]) if plain else None
     engine.step()
-    total = loss.detach().clone()
     dist.all_reduce(total)
     return dict(loss=total.item()/num_tokens, lr=lr, grad_norm=float(norm if plain else engine.get_global_grad_norm()), num_tokens=num_tokens)
 
@@ -213,7 +230,17 @@ class MetricsLog:
         for name, value in row.items(): self.board.add_scalar(name, value, row['step'])
         self.board.add_scalar('tokens_per_s', row['num_tokens']/seconds, row['step'])
 
-# %% ../../nbs/training/trainer.ipynb #28d4559c
+# %% ../../nbs/training/trainer.ipynb #18549895
+def world_size()->int:
+    "The processes of this run, also before they have met."
+    if dist.is_initialized(): return dist.get_world_size()
+    return int(os.environ['WORLD_SIZE']) if 'TORCHELASTIC_RUN_ID' in os.environ else 1
+
+def check_job(job:TrainJob, config:PreTrainedConfig, world:int):
+    "Refuse what can't be spread over the ranks, before they wait for each other."
+    check_sequence_parallel(config, job.sequence_parallel, num_processes=world, seq_len=job.seq_len)
+    check_rows(job.rows_per_step, world, job.sequence_parallel)
+
 def encode_traces(path:str|Path, tokenizer)->list[Example]:
     "The traces of a file as examples whose loss is on the completion."
     return [Example(*encode_conversation(trace.messages, tokenizer)) for trace in read_traces(path)]
@@ -225,9 +252,10 @@ def run_job(
     "Train from the last checkpoint, or from the start; writes model/ and metrics.jsonl in `job.out`."
     out = Path(job.out)
     torch.set_num_threads(job.num_threads)
+    model, tokenizer = load_model(job.model)
+    check_job(job, model.config, world_size())
     start_process_group()
     rank, is_main = dist.get_rank(), dist.get_rank() == 0
-    model, tokenizer = load_model(job.model)
     batches = PackedBatches(encode_traces(job.traces, tokenizer), seq_len=job.seq_len, rows_per_step=job.rows_per_step,
                             pad_id=tokenizer.pad_token_id, seed=job.seed, shuffle=job.shuffle)
     engine = make_engine(model.train(), job)
@@ -236,7 +264,7 @@ def run_job(
     with MetricsLog(out, first) if is_main else nullcontext(lambda row: None) as log:
         for step in range(first, job.steps):
             torch.manual_seed(job.seed*1_000_003 + step*dist.get_world_size() + rank)   # dropout, where a model has it
-            row = dict(step=step) | train_step(engine, batches[step], learning_rate(step, job))
+            row = dict(step=step) | train_step(engine, batches[step], job, learning_rate(step, job))
             if not math.isfinite(row['loss']): raise UserError(f"step {step}: the loss is {row['loss']}; lower learning_rate={job.learning_rate}")
             metrics.append(row)
             log(row)
@@ -264,7 +292,7 @@ def print_progress(steps:int, times:int=10)->Callable:
     "Prints the loss now and then."
     return print_steps(steps, lambda row: f"loss {row['loss']:.4f}", times)
 
-# %% ../../nbs/training/trainer.ipynb #1cff059f
+# %% ../../nbs/training/trainer.ipynb #13b28a2b
 def torchrun(
     code:str,             # Python that every process runs
     argument:str|Path,    # its sys.argv[1]
@@ -283,7 +311,9 @@ def launch(
 )->list[dict]:
     "Run a job in one process or in several; the result is the same."
     if num_processes == 1: return run_job(job, on_step)
-    out = Path(job.out)
+    out, folder = Path(job.out), find_model(job.model)
+    check_files(folder)
+    check_job(job, AutoConfig.from_pretrained(folder), num_processes)
     with atomic_path(out/'job.json') as tmp: tmp.write_text(json.dumps(asdict(job), indent=1))
     torchrun('from motif_repro.training.trainer import main; main()', out/'job.json', num_processes)
     return read_rows(out/'metrics.jsonl')
