@@ -33,8 +33,9 @@ def test_the_loss_falls_and_a_repetition_is_identical(job, whole):
 
 def test_another_seed_reads_in_another_order(job, whole): assert run_job(elsewhere(job, 'seed', seed=1, steps=2)) != whole[:2]
 
-def test_two_processes_with_zero_2_give_the_losses_of_one(job, whole):
-    two = launch(elsewhere(job, 'two', zero_stage=2), 2)
+@pytest.mark.parametrize('layout', [dict(zero_stage=2), dict(sequence_parallel=2, micro_rows=3, checkpoint_policy='full')], ids=['zero_2', 'shared_sequences'])
+def test_two_processes_give_the_losses_of_one(job, whole, layout):
+    two = launch(elsewhere(job, '_'.join(layout), **layout), 2)
     assert [row['num_tokens'] for row in two] == [row['num_tokens'] for row in whole]
     torch.testing.assert_close(losses(two), losses(whole), rtol=0, atol=2e-5)
 

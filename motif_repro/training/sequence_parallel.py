@@ -128,7 +128,7 @@ def share_differential(
     out = exchange(by_document(one, positions), group, give=1, take=2)
     return out.flatten(2, 3).unflatten(2, (G, n - 1)), None
 
-# %% ../../nbs/training/sequence_parallel.ipynb #fbae3984
+# %% ../../nbs/training/sequence_parallel.ipynb #f98c7bd3
 def document_attention(implementation:str)->Callable:
     "An attention function of Transformers, called for one document after the other."
     core = ALL_ATTENTION_FUNCTIONS[implementation]
@@ -154,11 +154,11 @@ def set_sequence_parallel(
 ):
     "Let the attention of a model see sequences that are shared: from here on each process gives it its own tokens and their positions."
     if degree == 1: return
-    group, implementation = sequence_group(degree), model.config._attn_implementation
+    implementation = model.config._attn_implementation
     if implementation != 'sdpa' and not implementation.startswith('flash_attention'):
         raise UserError(f"sequence_parallel={degree}: attention by '{implementation}' is causal only with a mask, and none is made for shared sequences; "
                         "load the model with attn_implementation='sdpa' or flash attention")
-    name = f'ulysses{degree}_{implementation}'
+    name, group = f'ulysses{degree}_{implementation}', sequence_group(degree)
     ALL_ATTENTION_FUNCTIONS.register(name, share_attention(implementation, group))
     for layer in model.modules():
         if isinstance(layer, MotifAttention): layer.attend = partial(share_differential, layer.attend, implementation, group)
