@@ -35,7 +35,7 @@ def distance(
     return dict(value=worst(n for n in relative if not is_lambda(n)), lambda_grad=worst(filter(is_lambda, relative)),
                 loss=max((abs(a/b - 1) for a, b in zip(found['losses'], reference['losses'], strict=True)), default=0.))
 
-# %% ../../nbs/training/layouts.ipynb #0cc5257b
+# %% ../../nbs/training/layouts.ipynb #f276ec85
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     "A way to compute a training step; as it stands, the plainest."
@@ -45,10 +45,11 @@ class Layout:
     checkpoint: str = 'none'     # activations: see TrainJob.checkpoint_policy
     packed: bool = False         # several documents in a row
     micro_rows: int = 0          # rows that a process computes at a time; 0: all that it has
+    offload: str = 'none'        # see TrainJob.offload
     @property
     def name(self)->str:
         return (f"{self.model}, ZeRO {self.zero_stage}, sequence parallel {self.sequence_parallel}, checkpoint {self.checkpoint}, {'' if self.packed else 'not '}packed"
-                + (f", {self.micro_rows} rows at a time" if self.micro_rows else ''))
+                + (f", {self.micro_rows} rows at a time" if self.micro_rows else '') + (f", offload {self.offload}" if self.offload != 'none' else ''))
 
 def _motif(vocab:int)->nn.Module: return MotifForCausalLM(tiny_motif_config(vocab, hidden_size=32, num_layers=2, initializer_range=0.1))
 
@@ -66,7 +67,7 @@ def step_batch(step:int, packed:bool, vocab:int=64)->Batch:
     examples = [Example(torch.randint(vocab, (n,), generator=rng).tolist(), num_prompt=n//3) for n in lengths]
     return lay_out([examples[i:i + 3] for i in range(0, 12, 3)], 64, pad_id=0) if packed else lay_out([[e] for e in examples], 24, pad_id=0)
 
-# %% ../../nbs/training/layouts.ipynb #f652c595
+# %% ../../nbs/training/layouts.ipynb #ed12ce94
 def whole_gradients(engine)->dict[str,Tensor]:
     "Every parameter's gradient by name, between backward and update; a collective where it is sharded."
     from deepspeed.utils import safe_get_full_grad
@@ -83,7 +84,7 @@ def run_layout(layout:Layout, steps:int)->dict:  # gradients: of the first step;
     batches = [step_batch(step, layout.packed) for step in range(steps)]
     rows, seq_len = batches[0].input_ids.shape
     job = TrainJob(model='', traces='', out='', steps=steps, seq_len=seq_len, rows_per_step=rows, micro_rows=layout.micro_rows, learning_rate=1e-3,
-                   zero_stage=layout.zero_stage, checkpoint_policy=layout.checkpoint, sequence_parallel=layout.sequence_parallel)
+                   zero_stage=layout.zero_stage, offload=layout.offload, checkpoint_policy=layout.checkpoint, sequence_parallel=layout.sequence_parallel)
     check_job(job, model.config, dist.get_world_size())
     engine = make_engine(model, job)
     collect = lambda: gradients.update(whole_gradients(engine))
