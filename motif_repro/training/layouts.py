@@ -35,7 +35,7 @@ def distance(
     return dict(value=worst(n for n in relative if not is_lambda(n)), lambda_grad=worst(filter(is_lambda, relative)),
                 loss=max((abs(a/b - 1) for a, b in zip(found['losses'], reference['losses'], strict=True)), default=0.))
 
-# %% ../../nbs/training/layouts.ipynb #f276ec85
+# %% ../../nbs/training/layouts.ipynb #f8632688
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     "A way to compute a training step; as it stands, the plainest."
@@ -48,8 +48,11 @@ class Layout:
     offload: str = 'none'        # see TrainJob.offload
     @property
     def name(self)->str:
-        return (f"{self.model}, ZeRO {self.zero_stage}, sequence parallel {self.sequence_parallel}, checkpoint {self.checkpoint}, {'' if self.packed else 'not '}packed"
-                + (f", {self.micro_rows} rows at a time" if self.micro_rows else '') + (f", offload {self.offload}" if self.offload != 'none' else ''))
+        parts = [self.model, f'ZeRO {self.zero_stage}', f'sequence parallel {self.sequence_parallel}', f'checkpoint {self.checkpoint}',
+                 'packed' if self.packed else 'not packed']
+        if self.micro_rows: parts.append(f'{self.micro_rows} rows at a time')
+        if self.offload != 'none': parts.append(f'offload {self.offload}')
+        return ', '.join(parts)
 
 def _motif(vocab:int)->nn.Module: return MotifForCausalLM(tiny_motif_config(vocab, hidden_size=32, num_layers=2, initializer_range=0.1))
 
@@ -67,7 +70,7 @@ def step_batch(step:int, packed:bool, vocab:int=64)->Batch:
     examples = [Example(torch.randint(vocab, (n,), generator=rng).tolist(), num_prompt=n//3) for n in lengths]
     return lay_out([examples[i:i + 3] for i in range(0, 12, 3)], 64, pad_id=0) if packed else lay_out([[e] for e in examples], 24, pad_id=0)
 
-# %% ../../nbs/training/layouts.ipynb #ed12ce94
+# %% ../../nbs/training/layouts.ipynb #184b7a70
 def whole_gradients(engine)->dict[str,Tensor]:
     "Every parameter's gradient by name, between backward and update; a collective where it is sharded."
     from deepspeed.utils import safe_get_full_grad
@@ -83,8 +86,9 @@ def run_layout(layout:Layout, steps:int)->dict:  # gradients: of the first step;
     model, gradients = MODELS[layout.model](64).train(), {}
     batches = [step_batch(step, layout.packed) for step in range(steps)]
     rows, seq_len = batches[0].input_ids.shape
-    job = TrainJob(model='', traces='', out='', steps=steps, seq_len=seq_len, rows_per_step=rows, micro_rows=layout.micro_rows, learning_rate=1e-3,
-                   zero_stage=layout.zero_stage, offload=layout.offload, checkpoint_policy=layout.checkpoint, sequence_parallel=layout.sequence_parallel)
+    job = TrainJob(model='', traces='', out='', steps=steps, seq_len=seq_len, rows_per_step=rows, micro_rows=layout.micro_rows,
+                   sequence_parallel=layout.sequence_parallel, learning_rate=1e-3, zero_stage=layout.zero_stage,
+                   checkpoint_policy=layout.checkpoint, offload=layout.offload)
     check_job(job, model.config, dist.get_world_size())
     engine = make_engine(model, job)
     collect = lambda: gradients.update(whole_gradients(engine))
@@ -92,7 +96,7 @@ def run_layout(layout:Layout, steps:int)->dict:  # gradients: of the first step;
     engine.destroy()
     return dict(gradients=gradients, losses=losses)
 
-# %% ../../nbs/training/layouts.ipynb #4d5f030a
+# %% ../../nbs/training/layouts.ipynb #c3061159
 def run_layouts(
     layouts:list[Layout],
     num_processes:int,       # at least 2
@@ -107,7 +111,8 @@ def run_layouts(
     if left:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory() as folder:
-            torch.save({model: run_layout(Layout(model=model), steps) for model in sorted({layout.model for layout in left})}, f'{folder}/alone.pt')
+            alone = {model: run_layout(Layout(model=model), steps) for model in sorted({layout.model for layout in left})}
+            torch.save(alone, f'{folder}/alone.pt')
             job = dict(layouts=[asdict(layout) for layout in left], steps=steps, alone=f'{folder}/alone.pt', path=str(path.resolve()))
             Path(f'{folder}/job.json').write_text(json.dumps(job))
             torchrun('from motif_repro.training.layouts import main; main()', f'{folder}/job.json', num_processes)

@@ -12,7 +12,7 @@ from torch.optim import AdamW, Muon
 
 from ..core.errors import UserError
 
-# %% ../../nbs/training/optimizers.ipynb #b4a29ee3
+# %% ../../nbs/training/optimizers.ipynb #c4e3565d
 OPTIMIZERS = ('adamw', 'muon')
 
 class MuonAndAdamW(torch.optim.Optimizer):
@@ -22,7 +22,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         inside = set(map(id, matrices))
         self.parts = [Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn='match_rms_adamw'),
                       AdamW([p for p in model.parameters() if id(p) not in inside], lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)]
-        super().__init__([group for part in self.parts for group in part.param_groups], {})   # the same groups: a learning rate set here is theirs
+        super().__init__([group for part in self.parts for group in part.param_groups], {})   # a learning rate set here is theirs
     def step(self, closure=None):
         for part in self.parts: part.step()
     def state_dict(self)->dict: return dict(parts=[part.state_dict() for part in self.parts])
@@ -40,5 +40,7 @@ def make_optimizer(
 )->torch.optim.Optimizer:
     "The optimiser of a training run."
     if name == 'adamw': return AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)
-    if zero_stage: raise UserError(f"optimizer='muon' with zero_stage={zero_stage}: Muon needs whole matrices, and ZeRO cuts them up; set zero_stage=0 or optimizer='adamw'")
+    if zero_stage:
+        raise UserError(f"optimizer='muon' with zero_stage={zero_stage}: Muon needs whole matrices, and ZeRO cuts them up; "
+                        "set zero_stage=0 or optimizer='adamw'")
     return MuonAndAdamW(model, lr=lr, weight_decay=weight_decay)

@@ -104,7 +104,7 @@ def divide_groups(
     noise = q[..., -1:, :].repeat_interleave(parts, dim=2)
     return torch.cat([signal, noise], dim=3), *(x.repeat_interleave(parts, dim=1) for x in (k, v))
 
-# %% ../../nbs/training/sequence_parallel.ipynb #b8a0a7c0
+# %% ../../nbs/training/sequence_parallel.ipynb #4f6fa35c
 def share_differential(
     attend:Callable,          # MotifAttention.attend of the layer
     implementation:str,       # Transformers' name of the attention function within a document
@@ -124,16 +124,19 @@ def share_differential(
     q = exchange(q, group, give=2, take=1)                             # [B, T, groups of this process, ...]
     k, v = (exchange(x, group, give=1, take=2) for x in (k, v))
     def one(rows, tokens):
-        return attend(q[rows, tokens], k[rows, :, tokens], v[rows, :, tokens], None, implementation, position_ids=positions[rows, tokens], **kwargs)[0]
+        part = q[rows, tokens], k[rows, :, tokens], v[rows, :, tokens]
+        return attend(*part, None, implementation, position_ids=positions[rows, tokens], **kwargs)[0]
     out = exchange(by_document(one, positions), group, give=1, take=2)
     return out.flatten(2, 3).unflatten(2, (G, n - 1)), None
 
-# %% ../../nbs/training/sequence_parallel.ipynb #f98c7bd3
+# %% ../../nbs/training/sequence_parallel.ipynb #d3b2f42e
 def document_attention(implementation:str)->Callable:
     "An attention function of Transformers, called for one document after the other."
     core = ALL_ATTENTION_FUNCTIONS[implementation]
     def attend(module, q, k, v, mask, *, position_ids, **kwargs):   # [R, heads, T, d] each
-        def one(rows, tokens): return core(module, q[rows, :, tokens], k[rows, :, tokens], v[rows, :, tokens], None, position_ids=position_ids[rows, tokens], **kwargs)[0]
+        def one(rows, tokens):
+            part = (x[rows, :, tokens] for x in (q, k, v))
+            return core(module, *part, None, position_ids=position_ids[rows, tokens], **kwargs)[0]
         return by_document(one, position_ids), None
     return attend
 
@@ -142,8 +145,8 @@ def share_attention(implementation:str, group:dist.ProcessGroup)->Callable:
     from deepspeed.runtime.sequence_parallel.ulysses_sp import UlyssesSPAttentionHF
     @cache
     def ulysses(rows, heads, kv_heads, width):
-        return UlyssesSPAttentionHF(document_attention(implementation), rows, heads, width, kv_heads, num_hidden_layers=0, process_group=group,
-                                    seq_length_is_variable=True)
+        return UlyssesSPAttentionHF(document_attention(implementation), rows, heads, width, kv_heads, num_hidden_layers=0,
+                                    process_group=group, seq_length_is_variable=True)
     def attend(module, q, k, v, mask, **kwargs):
         return ulysses(len(q), q.shape[1], k.shape[1], q.shape[3])(module, q, k, v, None, **kwargs)
     return attend
@@ -156,15 +159,15 @@ def set_sequence_parallel(
     if degree == 1: return
     implementation = model.config._attn_implementation
     if implementation != 'sdpa' and not implementation.startswith('flash_attention'):
-        raise UserError(f"sequence_parallel={degree}: attention by '{implementation}' is causal only with a mask, and none is made for shared sequences; "
-                        "load the model with attn_implementation='sdpa' or flash attention")
+        raise UserError(f"sequence_parallel={degree}: attention by '{implementation}' is causal only with a mask, "
+                        "and none is made for shared sequences; load the model with attn_implementation='sdpa' or flash attention")
     name, group = f'ulysses{degree}_{implementation}', sequence_group(degree)
     ALL_ATTENTION_FUNCTIONS.register(name, share_attention(implementation, group))
     for layer in model.modules():
         if isinstance(layer, MotifAttention): layer.attend = partial(share_differential, layer.attend, implementation, group)
     model.config._attn_implementation = name
 
-# %% ../../nbs/training/sequence_parallel.ipynb #b365432f
+# %% ../../nbs/training/sequence_parallel.ipynb #fe50cc19
 def possible_degrees(config:PreTrainedConfig)->list[int]:
     "In how many processes the heads of a model can be spread."
     if config.model_type == 'motif':
@@ -187,7 +190,8 @@ def check_sequence_parallel(
     possible = possible_degrees(config)
     if degree not in possible: refuse(f"the heads of this {config.model_type} can be spread over {', '.join(map(str, possible))} processes")
     if num_processes % degree:
-        refuse(f"{num_processes} process{'es'*(num_processes > 1)} can't be divided into groups of {degree}; try {max(s for s in possible if num_processes % s == 0)}")
+        nearest = max(s for s in possible if num_processes % s == 0)
+        refuse(f"{num_processes} process{'es'*(num_processes > 1)} can't be divided into groups of {degree}; try {nearest}")
     if seq_len % degree: refuse(f"seq_len={seq_len} can't be cut into {degree} equal parts; try {seq_len + -seq_len % degree}")
     kinds = set(getattr(config.get_text_config(), 'layer_types', None) or ['full_attention'])
     if kinds != {'full_attention'} or (getattr(config, 'sliding_window', None) and getattr(config, 'use_sliding_window', True)):

@@ -35,7 +35,7 @@ from .optimizers import OPTIMIZERS, make_optimizer
 from .packing import IGNORE, Batch, Example, PackedBatches
 from .sequence_parallel import check_sequence_parallel, own_part, set_sequence_parallel
 
-# %% ../../nbs/training/trainer.ipynb #89b7aad6
+# %% ../../nbs/training/trainer.ipynb #caa87783
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
     "One training run: from a model and traces to a model."
@@ -57,8 +57,8 @@ class TrainJob:
     grad_clip: float = 1.0      # largest norm of the gradient
     zero_stage: int = 0         # ZeRO: 0 none, 1 optimiser states, 2 and gradients, 3 and weights sharded over the ranks
     bf16: bool = False          # needs zero_stage ≥ 1
-    checkpoint_policy: str = 'none'  # activations: 'none' keeps all, 'full' each layer's input, 'selective' attention's output too; the rest is computed again
-    offload: str = 'none'       # what lies in the host's memory: 'optimizer' its states (and the update happens there), 'activations' what layers keep, 'both'
+    checkpoint_policy: str = 'none'  # activations: 'none' keeps all, 'full' layers' inputs, 'selective' attention's outputs too; the rest is computed again
+    offload: str = 'none'       # to the host's memory: 'optimizer' its states, and it works there; 'activations' what layers keep; 'both'
     checkpoint_every: int = 50  # steps; a killed run loses at most so many
     seed: int = 0
     shuffle: bool = True        # False: traces in the order of the file, which then is a schedule
@@ -67,9 +67,11 @@ class TrainJob:
     def __post_init__(self):
         for name, allowed in dict(schedule=SCHEDULES, offload=OFFLOADS, optimizer=OPTIMIZERS).items():
             if (value := getattr(self, name)) not in allowed: raise UserError(f"unknown {name} '{value}'; {nearest(value, allowed)}")
-        if self.offload in ('optimizer', 'both') and not self.zero_stage: raise UserError(f"offload='{self.offload}' needs zero_stage ≥ 1, which holds the optimiser's states")
+        if self.offload in ('optimizer', 'both') and not self.zero_stage:
+            raise UserError(f"offload='{self.offload}' needs zero_stage ≥ 1, which holds the optimiser's states")
         if self.offload in ('activations', 'both') and self.checkpoint_policy == 'none':
-            raise UserError(f"offload='{self.offload}' with checkpoint_policy='none' would move all that layers compute; set checkpoint_policy='full', and their inputs move")
+            raise UserError(f"offload='{self.offload}' with checkpoint_policy='none' would move all that layers compute; "
+                            "set checkpoint_policy='full', and their inputs move")
 
 SCHEDULES = ('cosine', 'wsd')   # falls from the end of the warm-up on, or stays and falls at the end
 OFFLOADS = ('none', 'optimizer', 'activations', 'both')
@@ -140,7 +142,7 @@ def offloaded(engine)->Iterator[None]:
     def come(kept): return kept if isinstance(kept, Tensor) else kept[1].to(kept[0], non_blocking=pin)
     with torch.autograd.graph.saved_tensors_hooks(leave, come): yield
 
-# %% ../../nbs/training/trainer.ipynb #00dd02b2
+# %% ../../nbs/training/trainer.ipynb #feff0c96
 def import_deepspeed():
     "DeepSpeed without its probing and compiling of ops."
     os.environ.setdefault('DS_ACCELERATOR', 'cuda' if torch.cuda.is_available() else 'cpu')
@@ -183,10 +185,11 @@ def make_engine(
     check_rows(job.rows_per_step, dist.get_world_size(), job.sequence_parallel)
     if job.bf16 and not job.zero_stage:
         raise UserError("bf16 with zero_stage=0 keeps no fp32 weights, and small updates round to nothing; set zero_stage=1")
-    zero = dict(stage=job.zero_stage) | (dict(offload_optimizer=dict(device='cpu', pin_memory=torch.cuda.is_available())) if job.offload in ('optimizer', 'both') else {})
-    config = dict(zero_force_ds_cpu_optimizer=False, train_micro_batch_size_per_gpu=job.rows_per_step//groups, gradient_accumulation_steps=1, gradient_clipping=job.grad_clip,
+    zero = dict(stage=job.zero_stage)
+    if job.offload in ('optimizer', 'both'): zero |= dict(offload_optimizer=dict(device='cpu', pin_memory=torch.cuda.is_available()))
+    config = dict(train_micro_batch_size_per_gpu=job.rows_per_step//groups, gradient_accumulation_steps=1, gradient_clipping=job.grad_clip,
                   zero_optimization=zero, bf16=dict(enabled=job.bf16), steps_per_print=job.steps + 1,
-                  checkpoint=dict(load_universal=universal))
+                  checkpoint=dict(load_universal=universal), zero_force_ds_cpu_optimizer=False)
     set_checkpoint_policy(model, job.checkpoint_policy)
     optimizer = make_optimizer(model, job.optimizer, lr=job.learning_rate, weight_decay=job.weight_decay, zero_stage=job.zero_stage)
     compute = wrapper(model)
