@@ -84,3 +84,8 @@ def test_a_foreign_tokenizer_is_refused_before_processes_meet(job, tmp_path, mon
     save_model(small, load_model(job.model)[1], tmp_path/'mismatched')
     monkeypatch.setattr(trainer, 'start_process_group', lambda: pytest.fail("it has started"))
     with pytest.raises(UserError, match="the tokenizer's ids reach"): trainer.run_job(replace(job, model=str(tmp_path/'mismatched')))
+
+def test_a_model_with_an_attention_of_its_own_is_refused():
+    class Closed(LlamaForCausalLM): _supports_attention_backend = False
+    sizes = dict(vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)
+    with pytest.raises(UserError, match="Closed doesn't take its attention from Transformers' table"): set_sequence_parallel(Closed(LlamaConfig(**sizes)), 2)

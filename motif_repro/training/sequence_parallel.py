@@ -52,7 +52,7 @@ def sequence_group(
     "The group of this process; all processes have to ask."
     return dist.new_subgroups(degree)[0]
 
-# %% ../../nbs/training/sequence_parallel.ipynb #47f7e4f9
+# %% ../../nbs/training/sequence_parallel.ipynb #198ac97f
 def own_part(
     batch:Batch,   # all rows of a step
     rank:int,
@@ -62,7 +62,7 @@ def own_part(
     "The rows of a process's group, and of these its own tokens."
     tokens = batch.input_ids.shape[1]//degree
     mine = slice(rank % degree*tokens, (rank % degree + 1)*tokens)
-    return Batch(*(t[rank//degree::world//degree, mine] for t in (batch.input_ids, batch.position_ids, batch.labels)))
+    return Batch(*(t[rank//degree::world//degree, mine].contiguous() for t in (batch.input_ids, batch.position_ids, batch.labels)))
 
 # %% ../../nbs/training/sequence_parallel.ipynb #c689a8ad
 def documents(
@@ -129,7 +129,7 @@ def share_differential(
     out = exchange(by_document(one, positions), group, give=1, take=2)
     return out.flatten(2, 3).unflatten(2, (G, n - 1)), None
 
-# %% ../../nbs/training/sequence_parallel.ipynb #d3b2f42e
+# %% ../../nbs/training/sequence_parallel.ipynb #42cf0f52
 def document_attention(implementation:str)->Callable:
     "An attention function of Transformers, called for one document after the other."
     core = ALL_ATTENTION_FUNCTIONS[implementation]
@@ -161,20 +161,23 @@ def set_sequence_parallel(
     if implementation != 'sdpa' and not implementation.startswith('flash_attention'):
         raise UserError(f"sequence_parallel={degree}: attention by '{implementation}' is causal only with a mask, "
                         "and none is made for shared sequences; load the model with attn_implementation='sdpa' or flash attention")
+    if not model._supports_attention_backend:
+        raise UserError(f"sequence_parallel={degree}: {type(model).__name__} doesn't take its attention from Transformers' table, so it can't be shared; set 1")
     name, group = f'ulysses{degree}_{implementation}', sequence_group(degree)
     ALL_ATTENTION_FUNCTIONS.register(name, share_attention(implementation, group))
     for layer in model.modules():
         if isinstance(layer, MotifAttention): layer.attend = partial(share_differential, layer.attend, implementation, group)
     model.config._attn_implementation = name
 
-# %% ../../nbs/training/sequence_parallel.ipynb #fe50cc19
+# %% ../../nbs/training/sequence_parallel.ipynb #b0255b97
 def possible_degrees(config:PreTrainedConfig)->list[int]:
     "In how many processes the heads of a model can be spread."
     if config.model_type == 'motif':
         signal, groups = config.heads_per_group - 1, config.num_noise_heads
         return [s for s in range(1, signal*groups + 1) if groups % s == 0 or s % groups == 0 and signal % (s//groups) == 0]
     c = config.get_text_config()
-    heads, kv = c.num_attention_heads, c.num_key_value_heads
+    heads = c.num_attention_heads
+    kv = getattr(c, 'num_key_value_heads', None) or heads
     return [s for s in range(1, heads + 1) if heads % s == 0 and (kv % s == 0 or s % kv == 0)]
 
 def check_sequence_parallel(
