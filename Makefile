@@ -32,7 +32,7 @@ benches  = for bench in $(BENCHES); do $(BIN)/motif-repro bench $$bench --device
 timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu bench bench-gpu kernel-package planner-rows docs lab notebooks recipe-notebooks reference install sandbox system fresh-clone clean
+.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu bench bench-gpu grid kernel-package planner-rows docs lab notebooks recipe-notebooks reference install sandbox system fresh-clone clean
 
 help:  ## list these targets
 	@awk -F ': .*## |: *## ' '/^[a-z-]+:.*##/ { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ bench: $(READY)  ## measure our kernels and every public peer on this machine; r
 
 bench-gpu: $(READY)  ## the same on a CUDA device, at the sizes of the model
 	$(call timed,$@,$(call benches,cuda))
+
+grid: $(READY)  ## compare every layout of two and four processes with one process; rows that data/layouts lacks are added
+	$(call timed,$@,OMP_NUM_THREADS=1 $(BIN)/python -c "from motif_repro.training.layouts import run_grid; run_grid('data/layouts/rows.jsonl')")
 
 kernel-package: $(READY)  ## make the Hub kernel package in kernels/ from the library
 	$(BIN)/python kernels/make_package.py

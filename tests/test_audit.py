@@ -1,6 +1,6 @@
 "`motif-repro audit` on real and on broken files: verdicts, counts, memory, and what a page must not do with other people's text."
 import json, os, random, re, subprocess, sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 from test_cli import motif_repro
 
-from motif_repro.alignment import audit as audit_module
 from motif_repro.alignment.audit import run_audit
 from motif_repro.alignment.audit_page import audit_page
 from motif_repro.alignment.readers import read_pool
@@ -86,10 +85,10 @@ def test_features_never_fail():
 
 def test_the_reference_is_not_judged_by_itself():
     "Ten random halves of one style: *surprise* must not be higher in the half that the model has not seen."
-    traces, rng, ahead = list(read_pool(DATA/'hints_words.jsonl')), random.Random(0), 0
+    traces, rng, ahead = list(read_pool(DATA/'gsm8k_main.jsonl')), random.Random(0), 0
     for _ in range(10):
         rng.shuffle(traces)
-        first, second = ([Reading(t) for t in half] for half in (traces[:250], traces[250:]))
+        first, second = ([Reading(t) for t in half] for half in (traces[:55], traces[55:]))
         model = StyleModel(second)
         column = list(FAMILY).index('surprise')
         ahead += style_table(first, model)[:, column].mean() > style_table(second, model)[:, column].mean()
@@ -177,3 +176,22 @@ def test_a_teacher_of_one_row_has_a_page(tmp_path):
     write_rows(tmp_path/'pool.jsonl', [row | dict(teacher='lonely' if i == 0 else 'usual') for i, row in enumerate(rows_of('gsm8k_main'))])
     found = run_audit([tmp_path/'pool.jsonl'], DATA/'gsm8k_main.jsonl')
     assert [f.verdict for f in found.findings] == ['insufficient', 'aligned'] and 'lonely' in audit_page(found)
+
+
+# ---- with a model
+
+def test_a_model_is_asked(tmp_path):
+    "Its likelihood reaches the page, and nothing but the JSON reaches standard output."
+    from motif_repro.alignment.teachers import solve
+    from motif_repro.model.loading import save_model
+    from motif_repro.model.motif import MotifForCausalLM, tiny_motif_config
+    from motif_repro.model.tokenizer import train_tokenizer
+    from motif_repro.tasks.math import draw_tasks
+    traces = [solve(task, 'stepwise') for task in draw_tasks('chain_sum', 3, 60, 'train')]
+    tokenizer = train_tokenizer([text for t in traces for text in (t.question, t.response)])
+    save_model(MotifForCausalLM(tiny_motif_config(len(tokenizer), hidden_size=32, num_layers=1)), tokenizer, tmp_path/'model')
+    write_rows(tmp_path/'traces.jsonl', map(asdict, traces))
+    found = summaries(tmp_path/'traces.jsonl', '--target', tmp_path/'traces.jsonl', '--model', tmp_path/'model', '--out', tmp_path/'out')
+    assert found[0]['score'] == 1
+    page = (tmp_path/'out/report.html').read_text()
+    assert 'Rank-surprisal ratio' in page and 'Over 60 traces here and 60 of the target' in page

@@ -286,20 +286,22 @@ def _collect(batches:Iterable[Batch], entries:dict[str,Entry], target:Target, co
             entries.setdefault(trace.teacher, Entry(trace.teacher)).add(trace, features, advice, target)
         write(batch)
 
-# %% ../../nbs/alignment/audit.ipynb #26ddcaa0
+# %% ../../nbs/alignment/audit.ipynb #0113f1e6
 def ask_model(
     audit:Audit,
     path:str,             # a folder or a hub id
     *,
     num_traces:int=100,   # of each entry and of the reference
+    max_tokens:int=4096,  # longer traces are left out, and the report says of how many it speaks
 ):
     "Add each entry's likelihood and rank-surprisal ratio under a model to its finding."
     from motif_repro.alignment.likelihood import mean_likelihood, rank_surprisal_ratio, token_logps
     from motif_repro.model.loading import load_model
     model, tokenizer = load_model(path)
-    limit = getattr(model.config, 'max_position_embeddings', None) or 4096
+    limit = min(getattr(model.config, 'max_position_embeddings', None) or max_tokens, max_tokens)
     def asked(traces:list[Trace])->tuple[dict,int]:
-        short = [trace for trace in traces[:num_traces] if len(trace.question) + len(trace.response) < limit]
+        num_tokens = lambda trace: len(tokenizer(trace.question + trace.response)['input_ids'])
+        short = [trace for trace in traces[:num_traces] if num_tokens(trace) < limit - 32]   # the chat template adds a few
         if not short: return {}, 0
         scores = token_logps(model, tokenizer, short, max_tokens=limit, batch_size=4)
         return dict(likelihood=mean_likelihood(scores), rsr=rank_surprisal_ratio(scores)), len(short)

@@ -80,12 +80,13 @@ def change(
     ours, theirs = finding.medians[name]
     return PLAIN[name][1 if ours > theirs else 2]
 
-# %% ../../nbs/alignment/audit_page.ipynb #b4509d4b
+# %% ../../nbs/alignment/audit_page.ipynb #2661c7c0
 def example_pair(entry:Entry, finding:Finding, audit:Audit)->tuple[Trace,Trace]:
     "A typical trace of the pool and one of the target, of the same problem if they have one in common."
     names = list(FAMILY)
     column = names.index(finding.top_features[0] if finding.top_features else 'words')
-    kept = sorted(entry.examples.items, key=lambda item: abs(item[1][column] - finding.medians[names[column]][0]) + len(item[0].reasoning + item[0].answer)/1e6)
+    telling = [item for item in entry.examples.items if item[2] != 'keep'] if finding.top_features else []
+    kept = sorted(telling or entry.examples.items, key=lambda item: abs(item[1][column] - finding.medians[names[column]][0]) + len(item[0].reasoning + item[0].answer)/1e6)
     for trace, _, _ in kept:
         place = audit.target.places.get(problem_key(trace))
         if place is not None: return trace, audit.target.traces[place]
@@ -116,7 +117,7 @@ def histograms(
     plt.close(fig)
     return to_svg(fig)
 
-# %% ../../nbs/alignment/audit_page.ipynb #8426a8ba
+# %% ../../nbs/alignment/audit_page.ipynb #5709a38e
 _CSS = """
 :root { --ink:#1c2733; --soft:#5a6875; --line:#d8dfe5; --navy:#14365c; --brick:#b8401f; --mist:#eef2f5; --good:#1f6f4a; --amber:#9a6a00 }
 * { box-sizing:border-box }
@@ -182,7 +183,7 @@ distribution more than in any one of them.{% endif %}</p>
 <table><thead><tr><th>Feature</th><th class="num">Here</th><th class="num">Target</th><th>Distance beyond chance, 0 to 1</th>{% if f.paired %}<th class="num">Same problems</th>{% endif %}</tr></thead><tbody>
 {%- for name in f.top_features %}
 <tr><td>{{ name|plain }} <span class="soft small">{{ name }}, {{ family[name] }}</span></td><td class="num">{{ f.medians[name][0]|value }}</td><td class="num">{{ f.medians[name][1]|value }}</td>
-<td><span class="bar" style="width:{{ 55*f.parts[name] }}%"></span> <span class="small">{{ '%.2f'|format(f.parts[name]) }} <span class="soft">[{{ '%.2f'|format(f.parts_ci95[name][0]) }}, {{ '%.2f'|format(f.parts_ci95[name][1]) }}]</span></span></td>
+<td><span class="bar" style="width:{{ 45*f.parts[name] }}%"></span> <span class="small">{{ '%.2f'|format(f.parts[name]) }} <span class="soft">[{{ '%.2f'|format(f.parts_ci95[name][0]) }}, {{ '%.2f'|format(f.parts_ci95[name][1]) }}]</span></span></td>
 {% if f.paired %}<td class="num">{{ '%+.0f'|format(100*f.paired[name].value) }} %</td>{% endif %}</tr>
 {%- endfor %}
 </tbody></table>
