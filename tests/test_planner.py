@@ -8,10 +8,10 @@ import pytest
 from motif_repro.core.errors import UserError
 from motif_repro.core.rows import read_rows
 from motif_repro.pipeline.cli import main
-from motif_repro.training.memory import GIB, OFFLOADS, StepMemory, moments, shape_of, simulated_peaks, step_peaks
+from motif_repro.training.memory import GIB, StepMemory, moments, shape_of, simulated_peaks, step_peaks
 from motif_repro.training.planner import (MODELS, PARTS, STEP_FIELDS, Layout, add_rows, degrees, layouts, make_plan, memory_terms, plan_text,
                                           step_of as step_of_layout, time_terms, validation_points)
-from motif_repro.training.trainer import torchrun
+from motif_repro.training.trainer import OFFLOADS, torchrun
 
 ROOT = Path(__file__).parents[1]
 ROWS = read_rows(ROOT/'data/planner/rows.jsonl')
@@ -165,15 +165,26 @@ def test_gradients_are_divided_while_they_come():
     assert divided == pytest.approx(whole/8) and gone == 0
 
 @pytest.mark.parametrize('model, gpus, expected', [
-    ('motif-2-12.7b', 16, [1, 2, 4, 8]), ('motif-2-12.7b', 6, [1, 2]), ('motif-2-12.7b', 7, [1]), ('llama-3.2-3b', 12, [1, 2, 4]),
+    ('motif-2-12.7b', 64, [1, 2, 4, 8, 16, 32]), ('motif-2-12.7b', 6, [1, 2]), ('motif-2-12.7b', 7, [1]), ('llama-3.2-3b', 12, [1, 2, 4]),
     ('llama-3.1-8b', 64, [1, 2, 4, 8, 16, 32]), ('qwen2.5-7b', 14, [1, 2]), ('qwen2.5-7b', 28, [1, 2, 4, 28])])   # 28 query heads, 4 KV heads
 def test_degrees_keep_heads_whole(model, gpus, expected): assert degrees(MODELS[model](), gpus) == expected
+
+def test_windows_of_attention_are_not_shared(tmp_path):
+    windowed = dict(use_sliding_window=True, sliding_window=4096, max_window_layers=0, layer_types=None)
+    type(MODELS['qwen2.5-7b']())(**MODELS['qwen2.5-7b']().to_dict() | windowed).save_pretrained(tmp_path)
+    assert {row['sp'] for row in make_plan(str(tmp_path), **EIGHT)['layouts']} == {1}
 
 def test_kv_heads_are_copied_where_there_are_too_few():
     config = MODELS['llama-3.1-8b']()
     step = StepMemory(seq_len=65_536, gpus=32, sequence_parallel=8)
     eight, sixteen = (moments(config, replace(step, sequence_parallel=n))['top layer']['activations']*n for n in (8, 16))
     assert sixteen - eight == pytest.approx(32*65_536*2*8*128*2/GIB)   # keys and values of all layers once more
+
+def test_noise_heads_are_copied_with_them():
+    config, step = MODELS['motif-2-12.7b'](), StepMemory(seq_len=65_536, gpus=32)
+    eight, thirty_two = (moments(config, replace(step, sequence_parallel=n))['top layer']['activations']*n for n in (8, 32))
+    kv, noise = 2*2*16*128, 8*(2*2*2*128 + 4)   # bytes a token: 16 KV heads; 8 noise heads, queries and outputs twice as wide as a head
+    assert thirty_two - eight == pytest.approx(40*65_536*3*(kv + noise)/GIB)
 
 def test_rl_holds_an_engine_beside():
     config, x = MODELS['motif-2-12.7b'](), Layout(zero=3, sp=8, checkpoint='full', loss='fused', offload='none')

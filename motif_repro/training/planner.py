@@ -7,7 +7,7 @@ __all__ = ['MODELS', 'SIZES', 'OPTIMIZERS', 'STAGES', 'PARTS', 'STEP_FIELDS', 'f
            'degrees', 'offloads', 'layouts', 'Machine', 'step_of', 'engine_degree', 'memory_terms', 'time_terms',
            'make_plan', 'what_parts_buy', 'check_request', 'check_degree', 'plan_text', 'validation_points', 'add_rows']
 
-# %% ../../nbs/training/planner.ipynb #de4e43f7
+# %% ../../nbs/training/planner.ipynb #32ab9d7f
 import json, time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +21,9 @@ from transformers import CONFIG_MAPPING, AutoConfig, LlamaConfig, PreTrainedConf
 from ..core.errors import UserError, nearest
 from ..core.rows import read_rows, write_rows
 from ..model.motif import MotifConfig
-from .memory import FAMILIES, GIB, LOSSES, OFFLOADS, StepMemory, estimate, longest, shape_of, simulated_peaks
-from .trainer import CHECKPOINT_POLICIES
+from .memory import FAMILIES, GIB, LOSSES, StepMemory, estimate, longest, shape_of, simulated_peaks
+from .sequence_parallel import check_sequence_parallel, possible_degrees
+from .trainer import CHECKPOINT_POLICIES, OFFLOADS
 
 # %% ../../nbs/training/planner.ipynb #aed43243
 def _family(config:type, vocab:int, **fixed)->Callable[...,PreTrainedConfig]:
@@ -102,7 +103,7 @@ def _check_divisor(name:str, n:int, of:str, whole:int, path:Path):
     near = min((d for d in range(1, whole + 1) if whole % d == 0), key=lambda d: (abs(d - n), d))
     raise UserError(f"{path}: {name}={n} doesn't divide {of}={whole}; the nearest possible is {near}")
 
-# %% ../../nbs/training/planner.ipynb #ad99bedb
+# %% ../../nbs/training/planner.ipynb #375adc0b
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     "How a step is spread over GPUs."
@@ -124,11 +125,11 @@ OPTIMIZERS = dict(adamw=Optimizer(12, 12, (0, 1, 2, 3)),
 
 def degrees(config:PreTrainedConfig, gpus:int)->list[int]:
     "Possible degrees of sequence parallelism."
-    heads, kv_heads, groups = config.num_attention_heads, config.num_key_value_heads, shape_of(config).kv_heads
     def possible(n):
-        if config.model_type == 'motif': return groups % n == 0
-        return heads % n == 0 and (kv_heads % n == 0 or n % kv_heads == 0)
-    return [n for n in range(1, gpus + 1) if gpus % n == 0 and possible(n)]
+        try: check_sequence_parallel(config, n, num_processes=gpus, seq_len=n)   # refuses windows of attention, too
+        except UserError: return False
+        return gpus % n == 0
+    return list(filter(possible, possible_degrees(config)))
 
 def offloads(zero:int, checkpoint:str)->list[str]:
     "What may go to the host: states that are sharded anyhow, and activations where they are the inputs of layers and nothing else."
@@ -192,7 +193,7 @@ def memory_terms(
         terms |= dict(rollout_weights=2*m.params/engine_degree(config, gpus, machine)/GIB, kv_cache=m.layers*m.kv*seq_len/GIB)
     return terms | dict(context=machine.context_gib, slack=machine.slack*sum(terms.values()))
 
-# %% ../../nbs/training/planner.ipynb #aa562daf
+# %% ../../nbs/training/planner.ipynb #a91ed864
 def time_terms(
     config:PreTrainedConfig,
     layout:Layout,
@@ -220,8 +221,9 @@ def time_terms(
     mine, state = m.params/(gpus if layout.zero else 1), 2*OPTIMIZERS[optimizer].matrix_bytes + 6   # states read and written, gradient, weight
     update = mine*(4/(M.pcie*M.links) + state/M.host if states_leave else state/M.memory)
     read = 2*m.params/engine_degree(config, gpus, M) + m.layers*m.kv*T/2   # for each token of a rollout: weights, and on average half of the cache
-    return compute | dict(waiting=max(0, beside - sum(compute.values())), all_to_all=m.layers*m.exchanged*T*(2 + again)/M.link(layout.sp),
-                          update=update, rollouts=T*read/M.memory if stage == 'rl' else 0)
+    exchanged = m.exchanged + m.kv*(max(layout.sp/m.kv_heads, 1) - 1)
+    return compute | dict(waiting=max(0, beside - sum(compute.values())), all_to_all=m.layers*exchanged*T*(2 + again)/M.link(layout.sp), update=update,
+                          rollouts=T*read/M.memory if stage == 'rl' else 0)
 
 # %% ../../nbs/training/planner.ipynb #1b9a4f12
 PARTS = dict(   # the layouts without each
@@ -275,7 +277,7 @@ def what_parts_buy(
                           needed_from=fewer_tokens + 1024 if fewer_tokens < tokens else None))
     return needs
 
-# %% ../../nbs/training/planner.ipynb #32304238
+# %% ../../nbs/training/planner.ipynb #0b395d65
 def check_request(seq_len:int, gpus:int, gpu_memory:float, stage:str, optimizer:str):
     "Refuse what no layout can serve."
     if gpus < 1: raise UserError(f"--gpus {gpus}: a step needs a GPU; the nearest possible is 1")
@@ -289,7 +291,7 @@ def check_degree(config:PreTrainedConfig, seq_len:int, gpus:int, sp:int|None)->l
     possible = degrees(config, gpus)
     if sp is None: return [n for n in possible if seq_len % n == 0]
     if sp not in possible:
-        heads = (f"{config.num_noise_heads} groups of heads" if config.model_type == 'motif' else
+        heads = (f"{config.num_noise_heads} groups of heads, or the signal heads of each" if config.model_type == 'motif' else
                  f"{config.num_attention_heads} query heads, and go with {config.num_key_value_heads} KV heads")
         raise UserError(f"--sp {sp}: must divide {gpus} GPUs and {heads}; the nearest possible is {min(possible, key=lambda n: abs(n - sp))}")
     if seq_len % sp: raise UserError(f"--seq-len {seq_len}: can't be shared by {sp} GPUs; the nearest possible is {max(1, round(seq_len/sp))*sp}")
