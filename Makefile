@@ -32,7 +32,7 @@ benches  = for bench in $(BENCHES); do $(BIN)/motif-repro bench $$bench --device
 timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu bench bench-gpu kernel-package docs lab notebooks recipe-notebooks reference install sandbox system fresh-clone clean
+.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu bench bench-gpu grid kernel-package planner-rows docs lab notebooks recipe-notebooks reference install sandbox system fresh-clone clean
 
 help:  ## list these targets
 	@awk -F ': .*## |: *## ' '/^[a-z-]+:.*##/ { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -63,8 +63,14 @@ bench: $(READY)  ## measure our kernels and every public peer on this machine; r
 bench-gpu: $(READY)  ## the same on a CUDA device, at the sizes of the model
 	$(call timed,$@,$(call benches,cuda))
 
+grid: $(READY)  ## compare every layout of two and four processes with one process; rows that data/layouts lacks are added
+	$(call timed,$@,OMP_NUM_THREADS=1 $(BIN)/python -c "from motif_repro.training.layouts import run_grid; run_grid('data/layouts/rows.jsonl')")
+
 kernel-package: $(READY)  ## make the Hub kernel package in kernels/ from the library
 	$(BIN)/python kernels/make_package.py
+
+planner-rows: $(READY)  ## simulate the training steps that the planner is held against, as far as they are missing in data/planner
+	OMP_NUM_THREADS=1 $(BIN)/python -c "from motif_repro.training.planner import add_rows; add_rows('data/planner/rows.jsonl')"
 
 docs: $(READY)  ## build the site: open _site/index.html
 	$(call timed,$@,$(BIN)/python nbs/_docs/make_site.py)

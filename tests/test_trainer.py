@@ -1,5 +1,5 @@
 "The trainer: killed, resumed, sharded or repeated, a job ends in the same numbers."
-import json, signal, subprocess, sys, time
+import json, os, signal, subprocess, sys, time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -33,8 +33,9 @@ def test_the_loss_falls_and_a_repetition_is_identical(job, whole):
 
 def test_another_seed_reads_in_another_order(job, whole): assert run_job(elsewhere(job, 'seed', seed=1, steps=2)) != whole[:2]
 
-def test_two_processes_with_zero_2_give_the_losses_of_one(job, whole):
-    two = launch(elsewhere(job, 'two', zero_stage=2), 2)
+@pytest.mark.parametrize('layout', [dict(zero_stage=2), dict(sequence_parallel=2, micro_rows=3, checkpoint_policy='full')], ids=['zero_2', 'shared_sequences'])
+def test_two_processes_give_the_losses_of_one(job, whole, layout):
+    two = launch(elsewhere(job, '_'.join(layout), **layout), 2)
     assert [row['num_tokens'] for row in two] == [row['num_tokens'] for row in whole]
     torch.testing.assert_close(losses(two), losses(whole), rtol=0, atol=2e-5)
 
@@ -70,6 +71,27 @@ def test_kill_9_in_the_middle_ends_in_the_same_numbers(job, whole):
     assert run_job(killed, on_step=done.append) == whole
     assert 0 < done[0]['step'] <= 8, "it began anew instead of resuming"
     assert [p.name for p in (out/'checkpoints').glob('step*')] == [(out/'checkpoints/latest').read_text()], "the torn one outlived the good one"
+
+def test_told_to_end_it_saves_and_goes_on_in_more_processes(job, whole):
+    moved = elsewhere(job, 'moved', zero_stage=1)
+    def tell(row):
+        if row['step'] == 6: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(SystemExit, match='143'): run_job(moved, tell)
+    assert (Path(moved.out)/'checkpoints/latest').read_text() == 'step000007', "it lost steps, or went on"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    two = launch(moved, 2)
+    torch.testing.assert_close(losses(two), losses(whole), rtol=0, atol=2e-5)
+    assert {p.name for p in (Path(moved.out)/'checkpoints').glob('step*')} == {'step000016'}, "a converted checkpoint was left behind"
+
+def test_muon_learns_and_resumes_to_the_digit(job, whole):
+    muon = run_job(elsewhere(job, 'muon', optimizer='muon', schedule='wsd'))
+    assert muon[-1]['loss'] < whole[0]['loss'] - 0.5 and muon != whole
+    def stop(row):
+        if row['step'] == 7: raise KeyboardInterrupt
+    again = elsewhere(job, 'muon_again', optimizer='muon', schedule='wsd')
+    with pytest.raises(KeyboardInterrupt): run_job(again, stop)
+    assert run_job(again) == muon
+    with pytest.raises(UserError, match='Muon needs whole matrices'): run_job(elsewhere(job, 'muon_1', optimizer='muon', zero_stage=1))
 
 @pytest.mark.parametrize('zero_stage', [0, 3])
 def test_activation_checkpointing_gives_the_same_training(job, whole, zero_stage):

@@ -104,7 +104,7 @@ def rotate(x:Tensor, cos:Tensor, sin:Tensor)->Tensor:  # x [B, T, heads, d]
     "Turn every head of every token by its position's angles (NeoX layout)."
     return torch.addcmul(x*cos, x.roll(x.shape[-1]//2, -1), sin)
 
-# %% ../../nbs/model/motif.ipynb #78f32ad6
+# %% ../../nbs/model/motif.ipynb #f824ad5a
 class MotifAttention(nn.Module):
     "Grouped differential attention (arXiv 2510.06949) with the released parameter names."
     is_causal = True
@@ -127,14 +127,19 @@ class MotifAttention(nn.Module):
     def forward(self, x:Tensor, rope:tuple[Tensor,Tensor], attention_mask:Tensor|None=None, past_key_values:Cache|None=None, **kwargs):
         q, k, v = self.project(x, rope)
         if past_key_values is not None: k, v = past_key_values.update(k, v, self.layer_idx)
-        lam, implementation, maps = differential_lambda(*self.lambdas, self.layer_idx), self.config._attn_implementation, []
-        def attend(q, k, v, mask, scale):   # by Transformers' table, which asks the module how many query heads share a KV head
+        out, weights = self.attend(q, k, v, attention_mask, **kwargs)
+        return self.o_proj(self.normalise(out)), weights
+
+    def attend(self, q:Tensor, k:Tensor, v:Tensor, mask:Tensor|None, implementation:str|None=None, **kwargs)->tuple[Tensor,Tensor|None]:
+        "Signal minus λ·noise [B, T, G, n-1, 2d], and the maps of the only call; all that mixes tokens happens here."
+        implementation, maps = implementation or self.config._attn_implementation, []
+        def call(q, k, v, mask, scale):   # by Transformers' table, which asks the module how many query heads share a KV head
             self.num_key_value_groups = q.shape[1]//k.shape[1]
             out, weights = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)(self, q, k, v, mask, scaling=scale, **kwargs)
             maps.append(weights)
             return out
-        out = differential_attention(q, k, v, lam, mask=attention_mask, plan=attention_plan(implementation, x.device), attend=attend)
-        return self.o_proj(self.normalise(out)), maps[0] if len(maps) == 1 else None
+        lam, plan = differential_lambda(*self.lambdas, self.layer_idx), attention_plan(implementation, q.device)
+        return differential_attention(q, k, v, lam, mask=mask, plan=plan, attend=call), maps[0] if len(maps) == 1 else None
 
     def project(self, x:Tensor, rope:tuple[Tensor,Tensor])->tuple[Tensor,Tensor,Tensor]:  # x [B, T, D]
         "Queries in stripes [B, T, G, n, d], and keys and values in pairs [B, G, T, 2d]."

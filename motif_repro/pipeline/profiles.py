@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #8201e38b
+# %% ../../nbs/pipeline/profiles.ipynb #5b236256
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -88,7 +88,7 @@ class SftParams(TuneParams):
     teacher: Literal['stepwise', 'latex', 'verbose', 'coarse', 'reordered', 'direct']
 
 class LongContextParams(TuneParams):
-    checkpoint_policy: Literal['none', 'full']
+    checkpoint_policy: Literal['none', 'selective', 'full']
     max_terms: int = Field(ge=2, le=12)
     max_pairs: int = Field(ge=1, le=52)
     examples_per_size: int = Field(ge=1)
@@ -146,7 +146,9 @@ class Lesson2Params(StageParams):
     seed: int = Field(ge=0)
     num_seeds: int = Field(ge=1)
     zero_stages: list[Literal[0, 1, 2, 3]] = Field(min_length=1)
-    checkpoint_policies: list[Literal['none', 'full']] = Field(min_length=1)
+    sequence_parallel: list[Literal[1, 2, 4]] = Field(min_length=1)
+    checkpoint_policies: list[Literal['none', 'selective', 'full']] = Field(min_length=1)
+    layout_processes: Literal[2, 4]
     layout_steps: int = Field(ge=1)
     planner_lengths: list[int] = Field(min_length=1)
     steps: int = Field(ge=20)

@@ -32,7 +32,7 @@ from ..training.packing import IGNORE
 from ..training.trainer import (CompletionLoss, MetricsLog, import_deepspeed, keep_metrics, learning_rate, load_checkpoint,
                                           make_engine, print_steps, save_checkpoint, start_process_group)
 
-# %% ../../nbs/rl/trainer.ipynb #26f4295f
+# %% ../../nbs/rl/trainer.ipynb #cedfa63a
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,8 @@ class RLJob:
     max_new_tokens: int = 64        # a longer answer is cut, and so has none
     learning_rate: float = 1e-4     # its peak; 3e-4 collapsed in our trials
     warmup: float = 0.1             # share of the steps in which the learning rate rises
+    schedule: str = 'cosine'        # as for TrainJob, also the next
+    decay: float = 0.2
     final_lr: float = 1.0           # what is left of it at the end
     weight_decay: float = 0.0
     grad_clip: float = 1.0          # largest norm of the gradient
@@ -83,6 +85,12 @@ class RLJob:
 
     @property
     def rows_per_step(self)->int: return self.prompts_per_step*self.group_size
+    @property
+    def sequence_parallel(self)->int: return 1   # run_rl runs in one process
+    @property
+    def offload(self)->str: return 'none'
+    @property
+    def optimizer(self)->str: return 'adamw'
     @property
     def band(self)->tuple[float,float]: return self.min_pass_rate, self.max_pass_rate
 
