@@ -1,11 +1,14 @@
 "Layouts: several processes, sharded and recomputed, give the gradients of one; and the comparison sees what losses don't."
 import copy
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
 from motif_repro.core.errors import UserError
+from motif_repro.core.rows import read_rows
 from motif_repro.training import layouts
-from motif_repro.training.layouts import MODELS, Layout, distance, run_layout, run_layouts
+from motif_repro.training.layouts import MODELS, Layout, distance, grid, run_layout, run_layouts
 
 STEPS = 6
 SLICE = {2: [Layout(model='motif', zero_stage=2, micro_rows=1, packed=True), Layout(model='llama', zero_stage=1),
@@ -42,3 +45,10 @@ def test_lambda_vectors_are_judged_apart(alone):
 def test_different_models_are_not_compared(alone):
     with pytest.raises(UserError, match='not of the same model'): distance(alone['motif'], alone['llama'])
     with pytest.raises(UserError, match="did you mean 'motif'"): run_layout(Layout(model='motiv'), 1)
+
+def test_the_committed_grid_is_whole_and_within_its_limits():
+    "Where it isn't: `make grid`."
+    rows = read_rows(Path(__file__).parents[1]/'data/layouts/rows.jsonl')
+    cell = lambda row: (row['processes'], *(row[name] for name in asdict(Layout())))
+    assert sorted(map(cell, rows)) == sorted(cell(asdict(layout) | dict(processes=n)) for n in (2, 4) for layout in grid(n))
+    for row in rows: assert row['value'] <= 1e-6 and row['lambda_grad'] <= 1e-5 and row['loss'] <= 1e-5 and row['steps'] == 20, row
