@@ -9,7 +9,7 @@ __all__ = ['SCHEDULES', 'OFFLOADS', 'CHECKPOINT_POLICIES', 'TrainJob', 'learning
            'MetricsLog', 'world_size', 'check_job', 'encode_traces', 'run_job', 'print_steps', 'print_progress',
            'torchrun', 'launch', 'main']
 
-# %% ../../nbs/training/trainer.ipynb #403713cb
+# %% ../../nbs/training/trainer.ipynb #628f2f1b
 import json, math, os, shutil, signal, subprocess, sys, threading, time, warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -33,7 +33,7 @@ from ..model.loading import check_files, find_model, load_model, save_model
 from ..model.tokenizer import encode_conversation
 from .optimizers import OPTIMIZERS, make_optimizer
 from .packing import IGNORE, Batch, Example, PackedBatches
-from .sequence_parallel import check_sequence_parallel, own_part, set_sequence_parallel
+from .sequence_parallel import check_sequence_parallel, own_part, set_document_attention, set_sequence_parallel
 
 # %% ../../nbs/training/trainer.ipynb #caa87783
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +296,7 @@ class MetricsLog:
         for name, value in row.items(): self.board.add_scalar(name, value, row['step'])
         self.board.add_scalar('tokens_per_s', row['num_tokens']/seconds, row['step'])
 
-# %% ../../nbs/training/trainer.ipynb #210a587f
+# %% ../../nbs/training/trainer.ipynb #3218d28c
 def world_size()->int:
     "The processes of this run, also before they have met."
     if dist.is_initialized(): return dist.get_world_size()
@@ -325,6 +325,7 @@ def run_job(
     batches = PackedBatches(encode_traces(job.traces, tokenizer), seq_len=job.seq_len, rows_per_step=job.rows_per_step,
                             pad_id=tokenizer.pad_token_id, seed=job.seed, shuffle=job.shuffle)
     engine = make_engine(model.train(), job, universal=make_universal(out/'checkpoints'))
+    if job.sequence_parallel == 1: set_document_attention(model)
     first = load_checkpoint(engine, out/'checkpoints')
     metrics = keep_metrics(out/'metrics.jsonl', first) if is_main else []
     with MetricsLog(out, first) if is_main else nullcontext(lambda row: None) as log, told_to_end() as told:
