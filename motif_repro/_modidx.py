@@ -1256,6 +1256,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                           'motif_repro.pipeline.cli.plan': ('pipeline/cli.html#plan', 'motif_repro/pipeline/cli.py'),
                                           'motif_repro.pipeline.cli.run': ('pipeline/cli.html#run', 'motif_repro/pipeline/cli.py'),
                                           'motif_repro.pipeline.cli.status': ('pipeline/cli.html#status', 'motif_repro/pipeline/cli.py'),
+                                          'motif_repro.pipeline.cli.train': ('pipeline/cli.html#train', 'motif_repro/pipeline/cli.py'),
                                           'motif_repro.pipeline.cli.verify': ('pipeline/cli.html#verify', 'motif_repro/pipeline/cli.py')},
             'motif_repro.pipeline.profiles': { 'motif_repro.pipeline.profiles.BaseParams': ( 'pipeline/profiles.html#baseparams',
                                                                                              'motif_repro/pipeline/profiles.py'),
