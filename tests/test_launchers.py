@@ -4,14 +4,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from motif_repro.core.errors import UserError
-from motif_repro.core.rows import write_rows
 from motif_repro.model.loading import load_model, save_model
 from motif_repro.model.motif import MotifForCausalLM, tiny_motif_config
-from motif_repro.training import launchers, trainer
-from motif_repro.training.launchers import Cluster, check_launch, prepare, read_job, slurm_script, start
+from motif_repro.pipeline.cli import main
+from motif_repro.training import trainer
+from motif_repro.training.launchers import Cluster, check_launch, slurm_script, start
 from motif_repro.training.trainer import run_job
 from tiny import tiny_job
 
@@ -65,6 +64,7 @@ def test_slurm_runs_the_script(job, alone, tmp_path, monkeypatch):
     start(sent, SLURM)
     assert losses(sent) == pytest.approx(alone, abs=2e-5)
 
+@pytest.mark.slow
 def test_deepspeed_launches_a_hostfile(job, alone, tmp_path):
     "Without ssh, where the only host is this one."
     (tmp_path/'host file').write_text('localhost slots=2\n')
@@ -72,16 +72,19 @@ def test_deepspeed_launches_a_hostfile(job, alone, tmp_path):
     start(begun, Cluster(launcher='deepspeed', hostfile=str(tmp_path/'host file')))
     assert losses(begun) == pytest.approx(alone, abs=2e-5)
 
-def test_the_command_line_prints_and_runs_one_process(job, alone, tmp_path):
+def test_the_command_line_prints_and_runs_one_process(job, alone, tmp_path, monkeypatch, capsys):
     begun = elsewhere(job, 'by hand')
     (tmp_path/'job.json').write_text(json.dumps(asdict(begun)))
-    def motif(*arguments): return subprocess.run([BIN/'motif-repro', 'train', tmp_path/'job.json', *arguments], capture_output=True, text=True, timeout=120)
-    printed = motif('--launcher', 'torchrun', '--gpus-per-node', '2', '--dry-run')
-    assert printed.returncode == 0 and '--nproc_per_node=2' in printed.stdout and not (Path(begun.out)/'metrics.jsonl').exists()
-    wrong = motif('--launcher', 'slurm', '--nodes', '3', '--dry-run')
-    assert wrong.returncode == 2 and "can't be spread over 3 processes; try 6" in wrong.stderr and 'Traceback' not in wrong.stderr
-    done = motif()
-    assert done.returncode == 0 and 'step 3/3' in done.stdout, done.stderr
+    def motif(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['motif-repro', 'train', str(tmp_path/'job.json'), *arguments])
+        with pytest.raises(SystemExit) as ended: main()
+        return ended.value.code, *capsys.readouterr()
+    code, said, _ = motif('--launcher', 'torchrun', '--gpus-per-node', '2', '--dry-run')
+    assert code == 0 and '--nproc_per_node=2' in said and not (Path(begun.out)/'metrics.jsonl').exists()
+    code, _, complaint = motif('--launcher', 'slurm', '--nodes', '3', '--dry-run')
+    assert code == 2 and "can't be spread over 3 processes; try 6" in complaint
+    code, said, _ = motif()
+    assert code == 0 and 'step 3/3' in said
     assert losses(begun) == pytest.approx(alone, abs=2e-5)
 
 
