@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['AllToAll', 'exchange', 'sequence_group', 'own_part', 'documents', 'similar_documents', 'by_document',
            'whole_positions', 'divide_groups', 'document_differential', 'positions_of_rows', 'share_differential',
-           'document_attention', 'share_attention', 'set_sequence_parallel', 'set_document_attention',
-           'possible_degrees', 'sees_all', 'check_sequence_parallel']
+           'document_attention', 'share_attention', 'set_sequence_parallel', 'sees_all', 'set_document_attention',
+           'possible_degrees', 'check_sequence_parallel']
 
 # %% ../../nbs/training/sequence_parallel.ipynb #234d007c
 from collections.abc import Callable
@@ -209,7 +209,12 @@ def _replace_attention(model:nn.Module, name:str, attend:Callable, differential:
         if isinstance(layer, MotifAttention): layer.attend = partial(differential, layer.attend, implementation)
     model.config._attn_implementation = name
 
-# %% ../../nbs/training/sequence_parallel.ipynb #9449f589
+# %% ../../nbs/training/sequence_parallel.ipynb #08c94b28
+def sees_all(config:PreTrainedConfig)->bool:
+    "Whether every layer attends to all that came before, rather than to a window."
+    kinds = set(getattr(config.get_text_config(), 'layer_types', None) or ['full_attention'])
+    return kinds == {'full_attention'} and not (getattr(config, 'sliding_window', None) and getattr(config, 'use_sliding_window', True))
+
 def set_document_attention(
     model:nn.Module,  # of Transformers
 ):
@@ -217,7 +222,7 @@ def set_document_attention(
     fits = model.config._attn_implementation == 'sdpa' and model._supports_attention_backend and sees_all(model.config)
     if fits: _replace_attention(model, 'documents_sdpa', document_attention('sdpa'), document_differential)
 
-# %% ../../nbs/training/sequence_parallel.ipynb #cbdf0392
+# %% ../../nbs/training/sequence_parallel.ipynb #5f76c001
 def possible_degrees(config:PreTrainedConfig)->list[int]:
     "In how many processes the heads of a model can be spread."
     if config.model_type == 'motif':
@@ -227,11 +232,6 @@ def possible_degrees(config:PreTrainedConfig)->list[int]:
     heads = c.num_attention_heads
     kv = getattr(c, 'num_key_value_heads', None) or heads
     return [s for s in range(1, heads + 1) if heads % s == 0 and (kv % s == 0 or s % kv == 0)]
-
-def sees_all(config:PreTrainedConfig)->bool:
-    "Whether every layer attends to all that came before, rather than to a window."
-    kinds = set(getattr(config.get_text_config(), 'layer_types', None) or ['full_attention'])
-    return kinds == {'full_attention'} and not (getattr(config, 'sliding_window', None) and getattr(config, 'use_sliding_window', True))
 
 def check_sequence_parallel(
     config:PreTrainedConfig,
