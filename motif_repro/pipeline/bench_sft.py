@@ -101,7 +101,7 @@ def true_losses(task:SftTask, steps:int)->list[float]:
         losses.append(torch.stack(parts).sum().item())
     return losses
 
-# %% ../../nbs/pipeline/bench_sft.ipynb #52d813fb
+# %% ../../nbs/pipeline/bench_sft.ipynb #e9a7aac0
 def train_ours(task:SftTask, steps:int, on_step:Callable, losses:bool)->list[float]:
     "Our trainer, its file of metrics and its last checkpoint included; it always knows its losses."
     with TemporaryDirectory(dir=task.folder) as out:
@@ -113,7 +113,7 @@ def _arguments(task:SftTask, steps:int, losses:bool)->dict:
     return dict(output_dir=str(task.folder/'peer'), max_steps=steps, learning_rate=job.learning_rate, lr_scheduler_type='constant', weight_decay=0., adam_beta2=0.95,
                 max_grad_norm=job.grad_clip, use_cpu=True, bf16=False, gradient_checkpointing=False, save_strategy='no', eval_strategy='no', report_to='none',
                 disable_tqdm=True, dataloader_num_workers=0, dataloader_pin_memory=False, logging_strategy='steps' if losses else 'no', logging_steps=1,
-                train_sampling_strategy='sequential', seed=0)
+                train_sampling_strategy='sequential', ddp_find_unused_parameters=False, seed=0)
 
 def _run(trainer, on_step:Callable)->list[float]:
     "Train, call `on_step` after each step, and return what was logged."
