@@ -77,14 +77,6 @@ def test_nothing_starts_that_would_hang(job, change, said, monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '4')
     with pytest.raises(UserError, match=said): trainer.run_job(replace(job, **change))
 
-def test_a_foreign_tokenizer_is_refused_before_processes_meet(job, tmp_path, monkeypatch):
-    from motif_repro.model.loading import load_model, save_model
-    from motif_repro.model.motif import MotifForCausalLM
-    small = MotifForCausalLM(tiny_motif_config(8, hidden_size=32, num_layers=1))
-    save_model(small, load_model(job.model)[1], tmp_path/'mismatched')
-    monkeypatch.setattr(trainer, 'start_process_group', lambda: pytest.fail("it has started"))
-    with pytest.raises(UserError, match="the tokenizer's ids reach"): trainer.run_job(replace(job, model=str(tmp_path/'mismatched')))
-
 def test_a_model_with_an_attention_of_its_own_is_refused():
     class Closed(LlamaForCausalLM): _supports_attention_backend = False
     sizes = dict(vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)

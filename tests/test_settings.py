@@ -38,15 +38,15 @@ def test_endpoints(checkout):
 
 @pytest.mark.parametrize('old, new, words', [
     ('workers', 'workesr', ["unknown key 'workesr'", "did you mean 'workers'?"]),
-    ('launcher = none', '', ["key 'launcher' is missing"]),
+    ('launcher = single', '', ["key 'launcher' is missing"]),
     ('workers =', 'workers = 0', ["workers = '0'", 'greater than or equal to 1']),
-    ('launcher = none', 'launcher = torhcrun', ["launcher = 'torhcrun'", "did you mean 'torchrun'?"]),
+    ('launcher = single', 'launcher = torhcrun', ["launcher = 'torhcrun'", "did you mean 'torchrun'?"]),
     ('hub_mirror =', 'hub_mirror = hub.example', ["hub_mirror = 'hub.example'", 'begins with http']),
     ('endpoints =', 'endpoints =\n    teacher', ['one `name = address` a line']),
     ('runs_dir = runs', 'runs_dir =', ['runs_dir = None']),
     ('[motif_repro]', '[DEFAULT]', ['it takes one, [motif_repro]']),
     ('[motif_repro]', '', ['no section headers', 'line:']),
-    ('launcher = none', 'launcher = none\nlauncher = slurm', ["option 'launcher'", 'already exists', 'line']),
+    ('launcher = single', 'launcher = single\nlauncher = slurm', ["option 'launcher'", 'already exists', 'line']),
     ('runs_dir = runs', 'runs_dir = r\xff', ["can't decode"]),
 ])
 def test_mistakes_in_the_file(checkout, old, new, words):

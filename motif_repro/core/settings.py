@@ -50,7 +50,7 @@ def validated(
     try: return model.model_validate(values, context=context)
     except ValidationError as e: raise UserError('\n'.join(_complaint(error, model, place) for error in e.errors())) from None
 
-# %% ../../nbs/core/settings.ipynb #2a4747ae
+# %% ../../nbs/core/settings.ipynb #8955d1ab
 def _from_root(path:Path|None, info:ValidationInfo)->Path|None: return path and (info.context['root']/path.expanduser()).resolve()
 
 def _address(url:str|None)->str|None:
@@ -75,7 +75,7 @@ class Settings(BaseModel):
     hub_mirror: Address|None              # Hugging Face hub: address in place of https://huggingface.co
     endpoints: Annotated[dict[str,Address], BeforeValidator(_named_lines)]  # OpenAI-compatible servers by name
     sandbox: Literal['bubblewrap', 'none']                        # what untrusted programs run in
-    launcher: Literal['none', 'torchrun', 'deepspeed', 'slurm']   # what starts a training of several processes
+    launcher: Literal['single', 'torchrun', 'deepspeed', 'slurm']   # what starts a training: one process, or what several need
 
     def environ(self)->dict[str,str]:
         "The variables by which Hugging Face's libraries learn of the cache and the mirror: set before those are imported."

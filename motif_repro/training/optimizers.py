@@ -12,7 +12,7 @@ from torch.optim import AdamW, Muon
 
 from ..core.errors import UserError
 
-# %% ../../nbs/training/optimizers.ipynb #c4e3565d
+# %% ../../nbs/training/optimizers.ipynb #f8bfab61
 OPTIMIZERS = ('adamw', 'muon')
 
 class MuonAndAdamW(torch.optim.Optimizer):
@@ -21,7 +21,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         matrices = [p for p in model.base_model.layers.parameters() if p.ndim == 2]
         inside = set(map(id, matrices))
         self.parts = [Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn='match_rms_adamw'),
-                      AdamW([p for p in model.parameters() if id(p) not in inside], lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)]
+                      AdamW([p for p in model.parameters() if id(p) not in inside], lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True)]
         super().__init__([group for part in self.parts for group in part.param_groups], {})   # a learning rate set here is theirs
     def step(self, closure=None):
         for part in self.parts: part.step()
@@ -39,7 +39,7 @@ def make_optimizer(
     zero_stage:int=0,
 )->torch.optim.Optimizer:
     "The optimiser of a training run."
-    if name == 'adamw': return AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)
+    if name == 'adamw': return AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True)
     if zero_stage:
         raise UserError(f"optimizer='muon' with zero_stage={zero_stage}: Muon needs whole matrices, and ZeRO cuts them up; "
                         "set zero_stage=0 or optimizer='adamw'")

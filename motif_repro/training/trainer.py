@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'OFFLOADS', 'CHECKPOINT_POLICIES', 'TrainJob', 'learning_rate', 'CompletionLoss', 'head_is_linear',
-           'set_checkpoint_policy', 'offloaded', 'import_deepspeed', 'start_process_group', 'check_rows', 'make_engine',
-           'train_step', 'save_checkpoint', 'load_checkpoint', 'make_universal', 'told_to_end', 'keep_metrics',
-           'MetricsLog', 'world_size', 'check_job', 'encode_traces', 'run_job', 'print_steps', 'print_progress',
-           'torchrun', 'launch', 'main']
+           'set_checkpoint_policy', 'set_tiled_mlp', 'offloaded', 'import_deepspeed', 'launched', 'start_process_group',
+           'check_rows', 'make_engine', 'train_step', 'save_checkpoint', 'load_checkpoint', 'make_universal',
+           'told_to_end', 'keep_metrics', 'MetricsLog', 'world_size', 'check_job', 'check_tokenizer', 'check_data',
+           'encode_traces', 'run_job', 'print_steps', 'print_progress', 'torchrun_command', 'torchrun', 'failure',
+           'first_failure', 'launch', 'main']
 
-# %% ../../nbs/training/trainer.ipynb #403713cb
-import json, math, os, shutil, signal, subprocess, sys, threading, time, warnings
+# %% ../../nbs/training/trainer.ipynb #c15eb898
+import json, math, os, re, shutil, signal, subprocess, sys, threading, time, warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -22,20 +23,20 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
-from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
-from transformers import AutoConfig, PreTrainedConfig
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from ..alignment.traces import read_traces
 from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, read_rows
 from ..kernels.losses import linear_cross_entropy
-from ..model.loading import check_files, find_model, load_model, save_model
+from ..model.loading import check_files, check_vocabulary, find_model, load_model, load_tokenizer, save_model
 from ..model.tokenizer import encode_conversation
 from .optimizers import OPTIMIZERS, make_optimizer
 from .packing import IGNORE, Batch, Example, PackedBatches
-from .sequence_parallel import check_sequence_parallel, own_part, set_sequence_parallel
+from .sequence_parallel import check_sequence_parallel, own_part, set_document_attention, set_sequence_parallel
 
-# %% ../../nbs/training/trainer.ipynb #caa87783
+# %% ../../nbs/training/trainer.ipynb #d8a5275d
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
     "One training run: from a model and traces to a model."
@@ -58,6 +59,7 @@ class TrainJob:
     zero_stage: int = 0         # ZeRO: 0 none, 1 optimiser states, 2 and gradients, 3 and weights sharded over the ranks
     bf16: bool = False          # needs zero_stage ≥ 1
     checkpoint_policy: str = 'none'  # activations: 'none' keeps all, 'full' layers' inputs, 'selective' attention's outputs too; the rest is computed again
+    tiled_mlp: int = 0          # tokens of which an MLP holds its wide activations at a time; 0: of all
     offload: str = 'none'       # to the host's memory: 'optimizer' its states, and it works there; 'activations' what layers keep; 'both'
     checkpoint_every: int = 50  # steps; a killed run loses at most so many
     seed: int = 0
@@ -67,6 +69,7 @@ class TrainJob:
     def __post_init__(self):
         for name, allowed in dict(schedule=SCHEDULES, offload=OFFLOADS, optimizer=OPTIMIZERS).items():
             if (value := getattr(self, name)) not in allowed: raise UserError(f"unknown {name} '{value}'; {nearest(value, allowed)}")
+        if self.tiled_mlp < 0: raise UserError(f"tiled_mlp={self.tiled_mlp} must be a number of tokens, or 0")
         if self.offload in ('optimizer', 'both') and not self.zero_stage:
             raise UserError(f"offload='{self.offload}' needs zero_stage ≥ 1, which holds the optimiser's states")
         if self.offload in ('activations', 'both') and self.checkpoint_policy == 'none':
@@ -130,6 +133,22 @@ def _keep_attention(ctx, op, *args, **kwargs)->CheckpointPolicy:
     "Attention's output stays, whichever kernel made it; all else is computed again."
     return CheckpointPolicy.MUST_SAVE if 'attention' in op.name() or 'flash_attn' in op.name() else CheckpointPolicy.PREFER_RECOMPUTE
 
+# %% ../../nbs/training/trainer.ipynb #02e309a5
+def set_tiled_mlp(
+    model:nn.Module,  # of Transformers
+    tokens:int,       # of a tile
+):
+    "Let the MLPs of a model hold the wide activations of one tile at a time."
+    if not tokens: return
+    for layer in model.base_model.layers:
+        if not isinstance(getattr(layer, 'mlp', None), nn.Module):
+            raise UserError(f"tiled_mlp={tokens}: the layers of {type(model).__name__} have no `mlp`; set 0")
+        layer.mlp.forward = partial(_in_tiles, layer.mlp.forward, tokens)
+
+def _in_tiles(mlp:Callable, tokens:int, x:Tensor)->Tensor:  # [R, T, D]
+    tiles = [checkpoint(mlp, tile, use_reentrant=False) for tile in x.flatten(0, 1).split(tokens)]
+    return torch.cat(tiles).view_as(x)
+
 # %% ../../nbs/training/trainer.ipynb #4d652eb1
 @contextmanager
 def offloaded(engine)->Iterator[None]:
@@ -142,7 +161,7 @@ def offloaded(engine)->Iterator[None]:
     def come(kept): return kept if isinstance(kept, Tensor) else kept[1].to(kept[0], non_blocking=pin)
     with torch.autograd.graph.saved_tensors_hooks(leave, come): yield
 
-# %% ../../nbs/training/trainer.ipynb #feff0c96
+# %% ../../nbs/training/trainer.ipynb #ac1ba6da
 def import_deepspeed():
     "DeepSpeed without its probing and compiling of ops."
     os.environ.setdefault('DS_ACCELERATOR', 'cuda' if torch.cuda.is_available() else 'cpu')
@@ -153,12 +172,16 @@ def import_deepspeed():
     if os.environ.get('MOTIF_COMPILE_OPS') != '1': deepspeed.ops.__compatible_ops__ = dict.fromkeys(ALL_OPS, False)
     return deepspeed
 
+def launched()->bool:
+    "Whether torchrun, DeepSpeed's launcher or a script for SLURM has started this process as one of several."
+    return 'TORCHELASTIC_RUN_ID' in os.environ or 'MASTER_ADDR' in os.environ
+
 def start_process_group():
-    "Join the process group that torchrun described, or make one of a single process without opening a port."
+    "Join the process group that a launcher described, or make one of a single process without opening a port."
     deepspeed = import_deepspeed()
     if dist.is_initialized(): return
     backend = 'nccl' if torch.cuda.is_available() else 'gloo'
-    if 'TORCHELASTIC_RUN_ID' in os.environ: return deepspeed.init_distributed(backend, verbose=False)
+    if launched(): return deepspeed.init_distributed(backend, verbose=False)
     os.environ |= dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(verbose=False)
@@ -191,6 +214,7 @@ def make_engine(
                   zero_optimization=zero, bf16=dict(enabled=job.bf16), steps_per_print=job.steps + 1,
                   checkpoint=dict(load_universal=universal), zero_force_ds_cpu_optimizer=False)
     set_checkpoint_policy(model, job.checkpoint_policy)
+    set_tiled_mlp(model, job.tiled_mlp)
     optimizer = make_optimizer(model, job.optimizer, lr=job.learning_rate, weight_decay=job.weight_decay, zero_stage=job.zero_stage)
     compute = wrapper(model)
     set_sequence_parallel(model, job.sequence_parallel)
@@ -296,16 +320,29 @@ class MetricsLog:
         for name, value in row.items(): self.board.add_scalar(name, value, row['step'])
         self.board.add_scalar('tokens_per_s', row['num_tokens']/seconds, row['step'])
 
-# %% ../../nbs/training/trainer.ipynb #210a587f
+# %% ../../nbs/training/trainer.ipynb #a75164af
 def world_size()->int:
     "The processes of this run, also before they have met."
     if dist.is_initialized(): return dist.get_world_size()
-    return int(os.environ['WORLD_SIZE']) if 'TORCHELASTIC_RUN_ID' in os.environ else 1
+    return int(os.environ['WORLD_SIZE']) if launched() else 1
 
 def check_job(job:TrainJob, config:PreTrainedConfig, world:int):
     "Refuse what can't be spread over the ranks, before they wait for each other."
     check_sequence_parallel(config, job.sequence_parallel, num_processes=world, seq_len=job.seq_len)
     check_rows(job.rows_per_step, world, job.sequence_parallel)
+
+def check_tokenizer(tokenizer, folder:str|Path):
+    "Refuse a tokenizer that can't write conversations or fill up rows."
+    lacks = [what for what, has in (('a chat template', tokenizer.chat_template), ('a padding token', tokenizer.pad_token)) if not has]
+    if lacks: raise UserError(f"{folder}: its tokenizer has not got {' or '.join(lacks)}; "
+                              "give it to motif_repro.model.tokenizer.complete_tokenizer and save it beside the model")
+
+def check_data(job:TrainJob, config:PreTrainedConfig, folder:Path):
+    "Refuse, without loading weights, a tokenizer that doesn't fit the model and traces that can't be read."
+    tokenizer = load_tokenizer(folder)
+    check_tokenizer(tokenizer, folder)
+    with torch.device('meta'): check_vocabulary(folder, AutoModelForCausalLM.from_config(config), tokenizer)
+    if not read_traces(job.traces): raise UserError(f"{job.traces}: holds no traces; there is nothing to train on")
 
 def encode_traces(path:str|Path, tokenizer)->list[Example]:
     "The traces of a file as examples whose loss is on the completion."
@@ -320,11 +357,13 @@ def run_job(
     torch.set_num_threads(job.num_threads)
     model, tokenizer = load_model(job.model)
     check_job(job, model.config, world_size())
-    start_process_group()
-    rank, is_main = dist.get_rank(), dist.get_rank() == 0
+    check_tokenizer(tokenizer, job.model)
     batches = PackedBatches(encode_traces(job.traces, tokenizer), seq_len=job.seq_len, rows_per_step=job.rows_per_step,
                             pad_id=tokenizer.pad_token_id, seed=job.seed, shuffle=job.shuffle)
+    start_process_group()
+    rank, is_main = dist.get_rank(), dist.get_rank() == 0
     engine = make_engine(model.train(), job, universal=make_universal(out/'checkpoints'))
+    if job.sequence_parallel == 1: set_document_attention(model)
     first = load_checkpoint(engine, out/'checkpoints')
     metrics = keep_metrics(out/'metrics.jsonl', first) if is_main else []
     with MetricsLog(out, first) if is_main else nullcontext(lambda row: None) as log, told_to_end() as told:
@@ -360,17 +399,35 @@ def print_progress(steps:int, times:int=10)->Callable:
     "Prints the loss now and then."
     return print_steps(steps, lambda row: f"loss {row['loss']:.4f}", times)
 
-# %% ../../nbs/training/trainer.ipynb #13b28a2b
+# %% ../../nbs/training/trainer.ipynb #e25a7f67
+def torchrun_command(num_processes:int, command:list[str])->list[str]:
+    "What starts `command` in several processes of one group on this machine."
+    return [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--local-addr=localhost',   # a host whose name leads nowhere hangs
+            f'--nproc_per_node={num_processes}', '--no-python', *command]
+
 def torchrun(
     code:str,             # Python that every process runs
     argument:str|Path,    # its sys.argv[1]
     num_processes:int,
 ):
-    "Run `code` in several processes of one group on this machine; the end of their errors is raised."
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--local-addr=localhost',   # a host whose name leads nowhere hangs
-               f'--nproc_per_node={num_processes}', '--no-python', sys.executable, '-c', code, str(argument)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode: raise RuntimeError(f"{num_processes} processes failed (exit {done.returncode}):\n{done.stderr[-3000:]}")
+    "Run `code` in several processes; what the first rank to fail said is raised, then the end of all that was printed."
+    done = subprocess.run(torchrun_command(num_processes, [sys.executable, '-c', code, str(argument)]), capture_output=True, text=True)
+    if done.returncode: raise RuntimeError(failure(f'{num_processes} processes', done))
+
+def failure(what:str, done:subprocess.CompletedProcess)->str:
+    "What there is to say of a launcher that failed: the first cause, then the end of its errors."
+    return f"{what} failed (exit {done.returncode}){first_failure(done.stderr)}:\n{done.stderr[-3000:]}"
+
+def first_failure(
+    stderr:str,   # of a launcher
+)->str:
+    "Which rank failed first and why, by torchrun's summary; '' where there is none."
+    cause = re.search(r'Root Cause.*?rank\s*: (\d+).*?exitcode\s*: (-?\d+)', stderr, re.DOTALL)
+    if not cause: return ''
+    rank, code = map(int, cause.groups())
+    if code < 0: return f"; first rank {rank}, killed by signal {-code} ({signal.Signals(-code).name})"
+    said = re.findall(rf'^\[rank{rank}\]: (\S.*)', stderr, re.MULTILINE)   # how torch prefixes the traceback of a rank in a group
+    return f"; first rank {rank}, exit code {code}" + (f", {said[-1]}" if said else '')
 
 def launch(
     job:TrainJob,
@@ -381,11 +438,14 @@ def launch(
     if num_processes == 1: return run_job(job, on_step)
     out, folder = Path(job.out), find_model(job.model)
     check_files(folder)
-    check_job(job, AutoConfig.from_pretrained(folder), num_processes)
+    config = AutoConfig.from_pretrained(folder)
+    check_job(job, config, num_processes)
+    check_data(job, config, folder)
     with atomic_path(out/'job.json') as tmp: tmp.write_text(json.dumps(asdict(job), indent=1))
     torchrun('from motif_repro.training.trainer import main; main()', out/'job.json', num_processes)
     return read_rows(out/'metrics.jsonl')
 
 def main():
-    "What every process of torchrun runs: the job whose file is the only argument."
-    run_job(TrainJob(**json.loads(Path(sys.argv[1]).read_text())))
+    "What every process of a launcher runs: the job whose file is the only argument."
+    job = TrainJob(**json.loads(Path(sys.argv[1]).read_text()))
+    run_job(job, print_progress(job.steps))
