@@ -9,7 +9,7 @@ __all__ = ['SCHEDULES', 'OFFLOADS', 'CHECKPOINT_POLICIES', 'TrainJob', 'learning
            'MetricsLog', 'world_size', 'check_job', 'encode_traces', 'run_job', 'print_steps', 'print_progress',
            'torchrun', 'launch', 'main']
 
-# %% ../../nbs/training/trainer.ipynb #403713cb
+# %% ../../nbs/training/trainer.ipynb #5a418a0a
 import json, math, os, shutil, signal, subprocess, sys, threading, time, warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -30,12 +30,13 @@ from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, read_rows
 from ..kernels.losses import linear_cross_entropy
 from ..model.loading import check_files, find_model, load_model, save_model
+from ..model.rope import set_rope_base
 from ..model.tokenizer import encode_conversation
 from .optimizers import OPTIMIZERS, make_optimizer
 from .packing import IGNORE, Batch, Example, PackedBatches
 from .sequence_parallel import check_sequence_parallel, own_part, set_sequence_parallel
 
-# %% ../../nbs/training/trainer.ipynb #caa87783
+# %% ../../nbs/training/trainer.ipynb #f7dfc851
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
     "One training run: from a model and traces to a model."
@@ -60,6 +61,7 @@ class TrainJob:
     checkpoint_policy: str = 'none'  # activations: 'none' keeps all, 'full' layers' inputs, 'selective' attention's outputs too; the rest is computed again
     offload: str = 'none'       # to the host's memory: 'optimizer' its states, and it works there; 'activations' what layers keep; 'both'
     checkpoint_every: int = 50  # steps; a killed run loses at most so many
+    rope_base: float = 0.       # of the rotary embeddings, raised for longer rows; 0: the model's own
     seed: int = 0
     shuffle: bool = True        # False: traces in the order of the file, which then is a schedule
     num_threads: int = 1        # of torch, in each process; 1 gives the same numbers on every machine
@@ -296,7 +298,7 @@ class MetricsLog:
         for name, value in row.items(): self.board.add_scalar(name, value, row['step'])
         self.board.add_scalar('tokens_per_s', row['num_tokens']/seconds, row['step'])
 
-# %% ../../nbs/training/trainer.ipynb #210a587f
+# %% ../../nbs/training/trainer.ipynb #b2b46c27
 def world_size()->int:
     "The processes of this run, also before they have met."
     if dist.is_initialized(): return dist.get_world_size()
@@ -319,6 +321,7 @@ def run_job(
     out = Path(job.out)
     torch.set_num_threads(job.num_threads)
     model, tokenizer = load_model(job.model)
+    if job.rope_base: set_rope_base(model, job.rope_base, job.seq_len)
     check_job(job, model.config, world_size())
     start_process_group()
     rank, is_main = dist.get_rank(), dist.get_rank() == 0
