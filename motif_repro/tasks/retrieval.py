@@ -41,7 +41,7 @@ def draw_lists(
 
 def value_of(pair:str)->int: return int(pair.split()[1])
 
-# %% ../../nbs/tasks/retrieval.ipynb #5dd7099e
+# %% ../../nbs/tasks/retrieval.ipynb #992720cb
 def draw_retrieval(
     num_pairs:int,    # the difficulty: pairs in the list
     num:int,          # how many
@@ -56,7 +56,7 @@ def draw_retrieval(
     def ask(rng, pairs):
         asked = rng.sample(pairs, num_asked)
         values = ', '.join(str(value_of(pair)) for pair in asked)
-        return [f'{pair[0]}?' for pair in asked], values if num_asked == 1 else f'({values})', dict(asked=asked)
+        return [f"find {' '.join(pair[0] for pair in asked)}"], values if num_asked == 1 else f'({values})', dict(asked=asked)
     return draw_lists('retrieval', num_pairs, num, split, seed, lambda rng: rng.randint(0, max_value), ask)
 
 # %% ../../nbs/tasks/retrieval.ipynb #49f5633d
