@@ -1871,6 +1871,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'motif_repro/tasks/retrieval.py'),
                                              'motif_repro.tasks.retrieval.draw_retrieval': ( 'tasks/retrieval.html#draw_retrieval',
                                                                                              'motif_repro/tasks/retrieval.py'),
+                                             'motif_repro.tasks.retrieval.marked': ( 'tasks/retrieval.html#marked',
+                                                                                     'motif_repro/tasks/retrieval.py'),
                                              'motif_repro.tasks.retrieval.recall': ( 'tasks/retrieval.html#recall',
                                                                                      'motif_repro/tasks/retrieval.py'),
                                              'motif_repro.tasks.retrieval.running_sum': ( 'tasks/retrieval.html#running_sum',
