@@ -90,11 +90,20 @@ def test_two_stages_of_sft_carry_the_base(tmp_path):
 TASKS = dict(one=(lambda n, num, split, seed=0: draw_retrieval(n, num, split, seed), recall), two=(lambda n, num, split, seed=0: draw_retrieval(n, num, split, seed, num_asked=2), recall),
              aggregation=(draw_aggregation, running_sum))
 
+def answer_of(question:str)->str:
+    "What a reader of the question alone answers."
+    *lines, last = question.splitlines()
+    value = dict(line.split() for line in lines)
+    if last == 'sum<5?': return str(sum(int(v) for v in value.values() if int(v) < 5))
+    found = [value[key] for key in last.split()[1:]]
+    return found[0] if len(found) == 1 else f"({', '.join(found)})"
+
 @pytest.mark.parametrize('kind', TASKS)
 def test_solutions_are_right_and_junk_earns_nothing(kind):
     draw, think = TASKS[kind]
     for n in (2, 9, 40):
-        for task in draw(n, 20, 'test'):
+        for task in draw(n, 10, 'test'):
+            assert task.answer == answer_of(task.question)
             assert verify(task, f'<think>{think(task)}</think>{task.answer}').verdict == 'correct'
             wrong = [f'<think>{think(task)}</think>', think(task).splitlines()[0], f'{task.answer} or 3', f'1{task.answer}', task.question, *(j for j in JUNK if j != task.answer)]
             assert [junk for junk in wrong if verify(task, junk).reward] == []
