@@ -114,6 +114,12 @@ def test_no_list_is_on_both_sides(kind):
     train, test = ({t.question for seed in range(3) for n in (2, 3, 12) for t in draw(n, 100, split, seed)} for split in ('train', 'test'))
     assert train and test and not train & test
 
+def test_the_thought_marks_what_is_asked_for_and_stops_there():
+    for task in draw_retrieval(9, 20, 'train', num_asked=4):
+        lines = recall(task).splitlines()
+        assert [line[0] for line in lines if '*' in line] == task.question.splitlines()[-1].split()[1:] and '*' in lines[-1]
+        assert [line.replace(' *', '') for line in lines] == task.question.splitlines()[:len(lines)]
+
 def test_lists_ask_for_what_they_hold():
     with pytest.raises(UserError, match='num_asked=3 must lie in'): draw_retrieval(2, 1, 'train', num_asked=3)
     with pytest.raises(UserError, match='num_pairs=1: a sum needs at least 2'): draw_aggregation(1, 1, 'train')
