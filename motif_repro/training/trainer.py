@@ -31,6 +31,7 @@ from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, read_rows
 from ..kernels.losses import linear_cross_entropy
 from ..model.loading import check_files, check_vocabulary, find_model, load_model, load_tokenizer, save_model
+from ..model.rope import set_rope_base
 from ..model.tokenizer import encode_conversation
 from .optimizers import OPTIMIZERS, make_optimizer
 from .packing import IGNORE, Batch, Example, PackedBatches
@@ -62,6 +63,7 @@ class TrainJob:
     tiled_mlp: int = 0          # tokens of which an MLP holds its wide activations at a time; 0: of all
     offload: str = 'none'       # to the host's memory: 'optimizer' its states, and it works there; 'activations' what layers keep; 'both'
     checkpoint_every: int = 50  # steps; a killed run loses at most so many
+    rope_base: float = 0.       # of the rotary embeddings, raised for longer rows; 0: the model's own
     seed: int = 0
     shuffle: bool = True        # False: traces in the order of the file, which then is a schedule
     num_threads: int = 1        # of torch, in each process; 1 gives the same numbers on every machine
@@ -356,6 +358,7 @@ def run_job(
     out = Path(job.out)
     torch.set_num_threads(job.num_threads)
     model, tokenizer = load_model(job.model)
+    if job.rope_base: set_rope_base(model, job.rope_base, job.seq_len)
     check_job(job, model.config, world_size())
     check_tokenizer(tokenizer, job.model)
     batches = PackedBatches(encode_traces(job.traces, tokenizer), seq_len=job.seq_len, rows_per_step=job.rows_per_step,
