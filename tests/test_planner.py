@@ -11,7 +11,8 @@ from motif_repro.pipeline.cli import main
 from motif_repro.training.memory import GIB, StepMemory, moments, shape_of, simulated_peaks, step_peaks
 from motif_repro.training.planner import (MODELS, PARTS, STEP_FIELDS, Layout, add_rows, degrees, layouts, make_plan, memory_terms, plan_text, planner_error,
                                           row_step, step_of, time_terms, validation_points)
-from motif_repro.training.trainer import OFFLOADS, torchrun
+from motif_repro.training.checkpointing import OFFLOADS
+from motif_repro.training.trainer import torchrun
 
 ROOT = Path(__file__).parents[1]
 ROWS = read_rows(ROOT/'data/planner/rows.jsonl')

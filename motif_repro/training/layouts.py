@@ -6,7 +6,7 @@
 __all__ = ['MODELS', 'SEED', 'distance', 'Layout', 'step_batch', 'whole_gradients', 'run_layout', 'run_layouts', 'main', 'grid',
            'run_grid']
 
-# %% ../../nbs/training/layouts.ipynb #a516ec53
+# %% ../../nbs/training/layouts.ipynb #cb96a22d
 import json, sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,7 +20,8 @@ from ..core.errors import UserError, nearest
 from ..core.rows import read_rows
 from ..model.motif import MotifForCausalLM, tiny_motif_config
 from .packing import Batch, Example, lay_out
-from .trainer import CHECKPOINT_POLICIES, TrainJob, check_job, make_engine, start_process_group, torchrun, train_step
+from .checkpointing import CHECKPOINT_POLICIES
+from .trainer import TrainJob, check_job, make_engine, start_process_group, torchrun, train_step
 
 # %% ../../nbs/training/layouts.ipynb #c89d4fc8
 def distance(

@@ -6,7 +6,7 @@
 __all__ = ['LOSSES', 'FAMILIES', 'GIB', 'BUCKET', 'SUB_GROUP', 'TILE', 'StepMemory', 'Shape', 'shape_of', 'moments', 'estimate',
            'longest_context', 'longest', 'TiledLoss', 'tile_rows', 'step_peaks', 'simulated_peaks', 'simulated_peak']
 
-# %% ../../nbs/training/memory.ipynb #45cf78fd
+# %% ../../nbs/training/memory.ipynb #fdae2e18
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -23,7 +23,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from ..core.errors import UserError, nearest
 from ..kernels import linear_logprob, polynorm
 from .packing import IGNORE
-from .trainer import CHECKPOINT_POLICIES, OFFLOADS, CompletionLoss, set_checkpoint_policy
+from .checkpointing import CHECKPOINT_POLICIES, OFFLOADS, set_checkpoint_policy
+from .trainer import CompletionLoss
 
 # %% ../../nbs/training/memory.ipynb #de82e294
 LOSSES = ('naive', 'tiled', 'fused')

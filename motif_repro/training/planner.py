@@ -8,7 +8,7 @@ __all__ = ['MODELS', 'SIZES', 'OPTIMIZERS', 'STAGES', 'PARTS', 'STATES', 'STEP_F
            'time_terms', 'make_plan', 'what_parts_buy', 'check_request', 'check_degree', 'plan_text',
            'validation_points', 'add_rows', 'row_step', 'planner_error']
 
-# %% ../../nbs/training/planner.ipynb #32ab9d7f
+# %% ../../nbs/training/planner.ipynb #ab491902
 import json, time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -22,9 +22,9 @@ from transformers import CONFIG_MAPPING, AutoConfig, LlamaConfig, PreTrainedConf
 from ..core.errors import UserError, nearest
 from ..core.rows import read_rows, write_rows
 from ..model.motif import MotifConfig
+from .checkpointing import CHECKPOINT_POLICIES, OFFLOADS
 from .memory import FAMILIES, GIB, LOSSES, StepMemory, estimate, longest, shape_of, simulated_peaks
 from .sequence_parallel import check_sequence_parallel, possible_degrees
-from .trainer import CHECKPOINT_POLICIES, OFFLOADS
 
 # %% ../../nbs/training/planner.ipynb #aed43243
 def _family(config:type, vocab:int, **fixed)->Callable[...,PreTrainedConfig]:
