@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 import pytest
 
-from motif_repro.alignment.readers import Counts, MAX_CHARACTERS, Quarantine, iter_file, pool_files, read_pool, split_response, to_trace
+from motif_repro.alignment.readers import MAX_CHARACTERS, read_pool, split_response, to_trace
 from motif_repro.core.errors import UserError
+from motif_repro.core.pools import Counts, Quarantine, iter_file, pool_files
 from motif_repro.core.rows import read_rows, write_rows
 
 QUESTION, THOUGHT, ANSWER = 'Was ist 2 + 3? ✓', '2 + 3 = 5\nSo it is 5.', '5'
