@@ -18,6 +18,7 @@ from motif_repro.rl.difficulty import PassRates, band_probability, kind_of, with
 from motif_repro.rl.measuring import DifficultyJob, run_difficulty
 from motif_repro.tasks.schema import Task, Verdict, read_tasks, write_tasks
 
+ROOT = Path(__file__).parents[1]
 RESULTS = ('answers.jsonl', 'difficulty.jsonl', 'kept.jsonl', 'pass_rates.json', 'summary.json', 'difficulty.png', 'job.json')
 
 @pytest.fixture(scope='module')
@@ -97,6 +98,11 @@ def test_what_is_counted(job):
     doubtful = run_difficulty(elsewhere(job, 'doubtful', allow_reduced_assurance=True), verify_all=judge)
     assert doubtful['unknown'] == 2
 
+def test_public_data_sets_are_measured_as_they_are(job, tmp_path):
+    summary = run_difficulty(replace(job, tasks=str(ROOT/'data/hub_tasks/math'), out=str(tmp_path)), verify_all=judge_all)
+    assert (summary['tasks'], summary['set_aside'], len(read_rows(tmp_path/'set_aside.jsonl'))) == (2, 1, 1)
+    with pytest.raises(UserError, match='say which one'): run_difficulty(replace(job, tasks=str(ROOT/'data/hub_tasks/gsm8k'), out=str(tmp_path/'b')))
+
 def test_rl_starts_from_what_was_measured(job, whole):
     tasks = read_tasks(job.tasks)
     rates, rows = PassRates.load(Path(job.out)/'pass_rates.json', tasks), read_rows(Path(job.out)/'difficulty.jsonl')
@@ -108,8 +114,7 @@ def test_what_cannot_work_is_refused_before_the_model_is_loaded(job, tmp_path, m
     monkeypatch.setattr(measuring, 'load_model', refuse)
     write_tasks(tmp_path/'none.jsonl', [])
     with pytest.raises(UserError, match='none.jsonl: holds no task'): run_difficulty(replace(job, tasks=str(tmp_path/'none.jsonl')))
-    write_tasks(tmp_path/'twice.jsonl', read_tasks(job.tasks)[:1]*2)
-    with pytest.raises(UserError, match="id 't0' stands for several tasks"): run_difficulty(replace(job, tasks=str(tmp_path/'twice.jsonl')))
+    with pytest.raises(UserError, match='no such file'): run_difficulty(replace(job, tasks=str(tmp_path/'nowhere.jsonl')))
     write_tasks(tmp_path/'code.jsonl', [Task(id='c', question='Write f.', domain='code', metadata=dict(tests=['assert f(1)']))])
     with pytest.raises(UserError, match='sandbox'): run_difficulty(replace(job, tasks=str(tmp_path/'code.jsonl'), sandbox='nsjail'))
 

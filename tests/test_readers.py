@@ -1,5 +1,5 @@
 "Files of traces as other people write them, broken ones included: every row is read or set aside, and the counts add up."
-import gzip, json
+import gzip, json, os
 from dataclasses import asdict
 
 import pytest
@@ -73,6 +73,12 @@ def test_a_quarantine_tells_of_this_run_alone(tmp_path):
     assert read(tmp_path/'rows.jsonl', tmp_path)[1].set_aside == 1
     write_rows(tmp_path/'rows.jsonl', [ROW])
     assert read(tmp_path/'rows.jsonl', tmp_path)[1].set_aside == 0 and not (tmp_path/'quarantine.jsonl').exists()
+
+def test_a_quarantine_removes_files_and_nothing_else(tmp_path):
+    "Whoever doesn't want the rows may well say /dev/null, and may be root."
+    os.mkfifo(tmp_path/'pipe')
+    Quarantine(tmp_path/'pipe')
+    assert (tmp_path/'pipe').exists()
 
 @pytest.mark.parametrize('name, content, words', [('rows.csv', b'a,b', 'unknown kind of file'), ('rows.jsonl.gz', b'not gzip', 'damaged'),
                                                   ('rows.parquet', b'PAR', 'not a Parquet file')])

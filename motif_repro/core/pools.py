@@ -55,7 +55,7 @@ def iter_file(
 
 def open_bytes(path:Path): return path.open('rb')
 
-# %% ../../nbs/core/pools.ipynb #d9d8995c
+# %% ../../nbs/core/pools.ipynb #454fb477
 @dataclass
 class Counts:
     "How many rows a file had and what became of them."
@@ -70,7 +70,7 @@ class Quarantine:
     "A file of rows that could not be read, with file, row number and reason; written row by row, made with its first row."
     def __init__(self, path:str|Path|None):  # None: they are only counted
         self.path, self.file = Path(path) if path else None, None
-        if self.path: self.path.unlink(missing_ok=True)    # a file of an earlier run would tell of rows that are not ours
+        if self.path and self.path.is_file(): self.path.unlink()   # that of an earlier run would tell of rows that are not ours; a device isn't ours at all
     def __enter__(self): return self
     def __exit__(self, *_):
         if self.file: self.file.close()

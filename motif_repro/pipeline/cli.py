@@ -47,11 +47,11 @@ def status(profile:ProfileOption=None, runs_dir:RunsDirOption=None):
     "Show which stages are finished, when and how long they ran, and what came out."
     print(status_table(open_run(profile, runs_dir=runs_dir)[0]))
 
-# %% ../../nbs/pipeline/cli.ipynb #a469ebf7
+# %% ../../nbs/pipeline/cli.ipynb #017b2ada
 @app.command()
 def verify(
     rows:Annotated[Path, typer.Argument(metavar='IN', help='Rows {id, response, ...}: .jsonl or .parquet.')],
-    domain:Annotated[str, typer.Option(metavar='math|code|instructions', help="Rows also hold 'answer', 'tests' (entry_point), or 'constraints'.")],
+    domain:Annotated[str, typer.Option(metavar='math|code|instructions', help="Rows also hold 'answer', 'tests' (entry_point), or 'constraints'; or are those of a public data set.")],
     out:Annotated[Path, typer.Option(help='One row {id, reward, verdict, detail, seconds} for each: .jsonl or .parquet.')],
     workers:Annotated[Optional[int], typer.Option(min=1, help='Checks at a time.', show_default='one a core')]=None,
     sandbox:Annotated[Optional[str], typer.Option(metavar='bubblewrap|none', help='What programs run in; none: without isolation, at your own risk.',
@@ -149,11 +149,12 @@ def plan(
     print(json.dumps(found) if as_json else plan_text(found, seq_len=seq_len, gpus=gpus, gpu_memory=gpu_memory))
     if not found['fits']: raise typer.Exit(3)
 
-# %% ../../nbs/pipeline/cli.ipynb #b91c06c9
+# %% ../../nbs/pipeline/cli.ipynb #6adecce1
 @app.command()
 def difficulty(
-    tasks:Annotated[Path, typer.Argument(metavar='TASKS', help='Tasks, as `run` takes them.')],
+    tasks:Annotated[Path, typer.Argument(metavar='TASKS', help='Tasks of our schema or rows of GSM8K, MATH, DeepScaleR, LiveCodeBench, IFEval: a file, or a data set\'s folder.')],
     model:Annotated[str, typer.Option(metavar='PATH', help='Folder or hub id of the model that is to learn.')],
+    split:Annotated[str, typer.Option(metavar='SPLIT|CONFIG/SPLIT', help='Of a data set\'s folder that has several.')]='',
     k:Annotated[int, typer.Option('--k', min=1, help='Answers to each task.')]=8,
     out:Annotated[Path, typer.Option(metavar='DIR', help='Folder for difficulty.jsonl, kept.jsonl, pass_rates.json, summary.json and difficulty.png.')]=Path('difficulty'),
     band:Annotated[tuple[float, float], typer.Option(metavar='LOW HIGH', help='Pass rates from which a group can learn.')]=(0.1, 0.9),
@@ -167,11 +168,12 @@ def difficulty(
     "Measure a model's pass rate on every task, with its uncertainty; keep the tasks in the band. A killed run continues."
     from motif_repro.core.settings import load_settings
     from motif_repro.rl.measuring import DifficultyJob, run_difficulty
-    job = DifficultyJob(tasks=str(tasks), model=model, out=str(out), k=k, band=band, min_probability=min_probability, max_new_tokens=max_new_tokens,
+    job = DifficultyJob(tasks=str(tasks), model=model, out=str(out), split=split, k=k, band=band, min_probability=min_probability, max_new_tokens=max_new_tokens,
                         temperature=temperature, seed=seed, sample_batch=batch, allow_reduced_assurance=allow_reduced_assurance, sandbox=load_settings().sandbox)
     said = run_difficulty(job, lambda done, tokens, seconds: print(f"{done:,} tasks, {tokens/seconds:,.0f} tokens/s", file=sys.stderr, flush=True))
     print(f"{out/'difficulty.jsonl'}: {said['kept']:,} of {said['tasks']:,} tasks kept; {said['all_right']:,} were always solved, {said['none_right']:,} never"
-          + (f", {said['unknown']:,} could not be checked" if said['unknown'] else ''))
+          + (f", {said['unknown']:,} could not be checked" if said['unknown'] else '')
+          + (f"; {said['set_aside']:,} rows are no task, see {out/'set_aside.jsonl'}" if said['set_aside'] else ''))
     if said['cut'] > said['answers']/10: print(f"warning: {said['cut']:,} of {said['answers']:,} answers were cut at {max_new_tokens} tokens", file=sys.stderr)
 
 # %% ../../nbs/pipeline/cli.ipynb #6fb20039

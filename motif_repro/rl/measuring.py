@@ -6,7 +6,7 @@
 __all__ = ['DifficultyJob', 'count_answers', 'measure', 'claim_folder', 'judged_rows', 'summarise', 'draw_difficulty',
            'run_difficulty']
 
-# %% ../../nbs/rl/measuring.ipynb #465e836b
+# %% ../../nbs/rl/measuring.ipynb #7a739892
 import json, time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,16 +25,18 @@ from ..model.generation import Completion, chat_prompt, sample
 from ..model.loading import find_model, load_model
 from .difficulty import PassRates, band_probability, credible_interval, with_fitted_strength
 from ..tasks.sandbox import check_sandbox
-from ..tasks.schema import Task, Verdict, read_tasks, write_tasks
+from ..tasks.readers import load_tasks
+from ..tasks.schema import Task, Verdict, write_tasks
 from ..tasks.verify import verify_all
 
-# %% ../../nbs/rl/measuring.ipynb #0eff3012
+# %% ../../nbs/rl/measuring.ipynb #81f46b4f
 @dataclass(frozen=True, kw_only=True)
 class DifficultyJob:
     "One measurement: a model's answers to the tasks of a file."
-    tasks: str                      # file of tasks
+    tasks: str                      # file of tasks, or the folder of a data set: see tasks/readers
     model: str                      # folder or hub id
     out: str                        # folder of what comes out, and of the log
+    split: str = ''                 # of the data set
     k: int = 8                      # answers to each task
     max_new_tokens: int = 1024      # a longer answer is cut, and so has none
     temperature: float = 1.0        # that of the training to come
@@ -56,7 +58,7 @@ class DifficultyJob:
     @property
     def identity(self)->dict:
         "What the answers depend on, files by their content."
-        names = ('k', 'max_new_tokens', 'temperature', 'seed', 'allow_reduced_assurance', 'sandbox', 'tasks_at_a_time')
+        names = ('split', 'k', 'max_new_tokens', 'temperature', 'seed', 'allow_reduced_assurance', 'sandbox', 'tasks_at_a_time')
         return {name: getattr(self, name) for name in names} | dict(tasks=content_hash(self.tasks), model=content_hash(find_model(self.model)))
 
 # %% ../../nbs/rl/measuring.ipynb #d8998772
@@ -150,7 +152,7 @@ def draw_difficulty(rows:Sequence[dict], job:DifficultyJob):
     ax.legend()
     return fig
 
-# %% ../../nbs/rl/measuring.ipynb #de276269
+# %% ../../nbs/rl/measuring.ipynb #c15c8f91
 def run_difficulty(
     job:DifficultyJob,
     on_part:Callable|None=None,         # called with tasks done so far, tokens and seconds of this part
@@ -158,17 +160,15 @@ def run_difficulty(
     verify_all:Callable|None=None,      # (tasks, responses) → verdicts; None: the kit's verifiers
 )->dict:                                # `summarise`
     "Measure every task of a file and write what came out into `job.out`; a killed run continues."
-    out, tasks = Path(job.out), read_tasks(job.tasks)
-    if not tasks: raise UserError(f"{job.tasks}: holds no task; there is nothing to measure")
-    if twice := [i for i, n in Counter(task.id for task in tasks).items() if n > 1]:
-        raise UserError(f"{job.tasks}: id '{twice[0]}' stands for several tasks; give each its own")
+    out = Path(job.out)
+    tasks, counts = load_tasks(job.tasks, out/'set_aside.jsonl', split=job.split)
     if verify_all is None and any(task.domain == 'code' for task in tasks): check_sandbox(job.sandbox)
     claim_folder(job)
     model, tokenizer = load_model(job.model)
     model = model.to('cuda' if torch.cuda.is_available() else 'cpu')
     rows = measure(model, tokenizer, tasks, job, verify_all or partial(_verify_all, sandbox=job.sandbox), on_part)
     rows, rates = judged_rows(rows, tasks, job)
-    summary = summarise(rows, job)
+    summary = summarise(rows, job) | dict(set_aside=counts.set_aside)
     write_rows(out/'difficulty.jsonl', rows)
     write_tasks(out/'kept.jsonl', (task for task, row in zip(tasks, rows) if row['keep']))
     rates.save(out/'pass_rates.json')
