@@ -20,7 +20,7 @@ from ..core.settings import num_cores
 from .readers import shape_of, to_task
 from .schema import DOMAINS, Task, Verdict
 
-# %% ../../nbs/tasks/verify.ipynb #21e60b5b
+# %% ../../nbs/tasks/verify.ipynb #a7b11e4d
 def verify(
     task:Task,
     response:str,                # the model's whole text, thought included
@@ -35,17 +35,20 @@ def verify(
         if task.domain == 'instructions':
             from motif_repro.tasks.instructions import verify_instructions
             return verify_instructions(task, response)
+        if task.domain == 'puzzle':
+            from motif_repro.tasks.environments import verify_puzzle
+            return verify_puzzle(task, response)
         from motif_repro.tasks.answers import check_answer
         return check_answer(response, task.answer)
     except UserError: raise
     except Exception as e: return Verdict('verifier_error', f"{type(e).__name__}: {e}"[:500])
 
-# %% ../../nbs/tasks/verify.ipynb #2a01a6a4
+# %% ../../nbs/tasks/verify.ipynb #c744c388
 MAX_REMEMBERED = 10_000  # pairs whose verdict is kept for when they come again
 
 def fingerprint(task:Task, response:str)->bytes:
     "What a verdict depends on, and nothing else."
-    needed = task.answer if task.domain == 'math' else repr(task.metadata)
+    needed = task.answer if task.domain == 'math' else repr((task.answer, task.metadata))
     return hashlib.blake2b(repr((task.domain, needed, response)).encode(), digest_size=16).digest()
 
 def stream_verdicts(
@@ -85,9 +88,9 @@ def verify_all(
     "Check many responses side by side; identical pairs of task and response once."
     return [verdict for verdict, _ in stream_verdicts(zip(tasks, responses, strict=True), num_workers=num_workers, sandbox=sandbox)]
 
-# %% ../../nbs/tasks/verify.ipynb #4d0b4c8a
-NEEDED = dict(math='answer', code='tests', instructions='constraints')
-TYPES = dict(math=dict(answer=(str,)), code=dict(tests=(str, list, dict), entry_point=(str,)), instructions=dict(constraints=(list, str)))
+# %% ../../nbs/tasks/verify.ipynb #c2e2bd54
+NEEDED = dict(math='answer', code='tests', instructions='constraints', puzzle='metadata')
+TYPES = dict(math=dict(answer=(str,)), code=dict(tests=(str, list, dict), entry_point=(str,)), instructions=dict(constraints=(list, str)), puzzle=dict(metadata=(dict, str), answer=(str,)))
 
 def pair_of_row(
     row:dict,
@@ -104,7 +107,9 @@ def pair_of_row(
     if domain != 'math' and isinstance(needed, str) and needed.lstrip()[:1] in ('[', '{'):
         try: needed = json.loads(needed)
         except (ValueError, RecursionError): pass   # Python may begin like that too
-    parts = dict(answer=needed) if domain == 'math' else dict(metadata={NEEDED[domain]: needed, 'entry_point': row.get('entry_point')})
+    if domain == 'math': parts = dict(answer=needed)
+    elif domain == 'puzzle': parts = dict(answer=row.get('answer') or '', metadata=needed if isinstance(needed, dict) else {})
+    else: parts = dict(metadata={NEEDED[domain]: needed, 'entry_point': row.get('entry_point')})
     try: return Task(id=str(row['id']) or '-', question='-', domain=domain, **parts), row['response']
     except ValueError as e: raise ValueError(str(e).replace(f"metadata['{NEEDED[domain]}']", f"'{NEEDED[domain]}'")) from None
 
