@@ -50,7 +50,7 @@ class Environment:
         rng = random.Random(f'{self.name} {difficulty} {seed}')
         while True: yield self.problem(difficulty, rng)
 
-# %% ../../nbs/tasks/environments.ipynb #22cbf3f5
+# %% ../../nbs/tasks/environments.ipynb #e4d31c77
 BLOCK = re.compile(r'^```[^\n]*\n(.*?)\n```[ \t]*$', re.M | re.S)
 
 def answer_of(response:str, lines:bool)->str:  # '' where there is none
@@ -71,7 +71,7 @@ def verify_puzzle(task:Task, response:str)->Verdict:
     except UserError as e: return Verdict('invalid_row', str(e))
     answer = answer_of(response, environment.lines)
     if not answer: return Verdict('no_answer', 'nothing after the thought')
-    if len(answer) > MAX_ANSWER or not re.fullmatch(environment.form, answer): return Verdict('wrong', f'not of the form of an answer: {answer[:100]!r}')
+    if len(answer) > MAX_ANSWER or not re.fullmatch(environment.form, answer, re.ASCII): return Verdict('wrong', f'not of the form of an answer: {answer[:100]!r}')
     return Verdict('correct' if environment.right(answer, task) else 'wrong', f'answer {answer[:100]!r}')
 
 # %% ../../nbs/tasks/environments.ipynb #5f304965
@@ -116,7 +116,7 @@ class SubsetSum(Environment, name='subset_sum'):
         chosen = [int(n) for n in answer.split('+')]
         return sum(chosen) == task.metadata['target'] and not Counter(chosen) - Counter(task.metadata['numbers'])
 
-# %% ../../nbs/tasks/environments.ipynb #be2dac65
+# %% ../../nbs/tasks/environments.ipynb #ffa8c722
 class GymEnvironment(Environment):
     "Problems of a reasoning-gym data set, their answers computed by us."
     settings: ClassVar[Callable]   # difficulty → settings of the data set
@@ -145,7 +145,7 @@ def _nearest_zero(matrix:list[list[int]])->str:
 def _unknown(told:dict)->str:
     "The number that solves an equation in one unknown, by trying."
     left, right = told['equation'].split('=')
-    values = [x for x in range(-200, 1001) if eval(left, {}, {told['variable']: x}) == int(right)]   # the data set's own text, not a model's
+    values = [x for x in range(1, 1001) if eval(left, {}, {told['variable']: x}) == int(right)]   # the data set's own text, not a model's
     return str(values[0]) if len(values) == 1 else ''
 
 _span = lambda low, high: lambda n: {low: n + 2, high: n + 2}
@@ -160,17 +160,17 @@ register_gym('binary_matrix', _span('min_n', 'max_n'), lambda t: _nearest_zero(t
 register_gym('bitwise_arithmetic', lambda n: dict(difficulty=n), lambda t: hex(eval(t['problem'])), r'-?0x[0-9a-f]{1,60}')   # the data set's own text
 register_gym('caesar_cipher', lambda n: dict(min_words=n + 1, max_words=n + 2),
              lambda t: ''.join(chr((ord(c) - 65 - t['rotation']) % 26 + 65) if c.isupper() else c for c in t['cipher_text']), r'[A-Z ]+')
-register_gym('count_primes', lambda n: dict(max_n=10*4**n), lambda t: str(sum(all(x % d for d in range(2, math.isqrt(x) + 1)) for x in range(max(2, t['start']), t['end'] + 1))), NUMBER)
-register_gym('lcm', lambda n: dict(max_value=30*n), lambda t: str(math.lcm(*t['numbers'])), NUMBER)
+register_gym('count_primes', lambda n: dict(max_n=40*4**n), lambda t: str(sum(all(x % d for d in range(2, math.isqrt(x) + 1)) for x in range(max(2, t['start']), t['end'] + 1))), NUMBER)
+register_gym('lcm', lambda n: dict(max_value=30*n + 30), lambda t: str(math.lcm(*t['numbers'])), NUMBER)
 register_gym('products', lambda n: dict(max_digits=n, min_digits=n), lambda t: str(math.prod(map(int, t['expression'].split('*')))), NUMBER)
 register_gym('rotate_matrix', _span('min_n', 'max_n'), lambda t: _grid(np.rot90(t['matrix'], -t['num_rotations'])), GRID, lines=True)
-register_gym('simple_equations', lambda n: dict(min_terms=2, max_terms=n + 1, max_value=10*n), _unknown, NUMBER)
+register_gym('simple_equations', lambda n: dict(min_terms=2, max_terms=n + 1, max_value=40*n + 40), _unknown, NUMBER)
 register_gym('spell_backward', lambda n: dict(min_word_len=n + 2, max_word_len=n + 3), lambda t: t['word'][::-1], r'\w+')
 register_gym('spiral_matrix', _span('min_n', 'max_n'), lambda t: ' '.join(map(str, _spiral(t['matrix']))), r'(\d+ )*\d+')
 register_gym('word_sequence_reversal', _span('min_words', 'max_words'), lambda t: ', '.join(t['words'][::-1]), WORDS_FORM)
 register_gym('word_sorting', _span('min_words', 'max_words'), lambda t: ', '.join(sorted(t['transformed_words'], reverse=t['direction'] == 'descending')), WORDS_FORM)
 
-# %% ../../nbs/tasks/environments.ipynb #cce24fd9
+# %% ../../nbs/tasks/environments.ipynb #99d218ff
 OPERATIONS = {ast.Add: lambda a, b: a + b, ast.Sub: lambda a, b: a - b, ast.Mult: lambda a, b: a*b, ast.Div: lambda a, b: a/b}
 
 def compute(expression:str)->tuple[Fraction,list[int]]:
@@ -213,12 +213,11 @@ class PalindromeGeneration(GymEnvironment, name='palindrome_generation'):
 
 class NQueens(GymEnvironment, name='n_queens'):
     "A board completed so that no two queens attack each other."
-    form, lines, one_answer, keeps = r'[Q_ \n]+', True, False, ('puzzle',)
+    form, lines, one_answer, keeps = r'([Q_] ){7}[Q_](\n([Q_] ){7}[Q_]){7}', True, False, ('puzzle',)
     settings = staticmethod(lambda n: dict(n=8, min_remove=min(n, 7), max_remove=min(n, 7)))
     solve = staticmethod(lambda told: told['valid_answers'][0])
     def right(self, answer, task):
         given, board = task.metadata['puzzle'], [line.split() for line in answer.splitlines()]
-        if [len(row) for row in board] != [len(row) for row in given]: return False
         kept = all(now == 'Q' for old_row, row in zip(given, board) for old, now in zip(old_row, row) if old == 'Q')
         queens = [(i, j) for i, row in enumerate(board) for j, cell in enumerate(row) if cell == 'Q']
         apart = all(len({line(i, j) for i, j in queens}) == len(given) for line in (lambda i, j: i, lambda i, j: j, lambda i, j: i + j, lambda i, j: i - j))
