@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'ProfileOption', 'RunsDirOption', 'SetOption', 'run', 'status', 'verify', 'audit', 'bench', 'plan',
-           'difficulty', 'main']
+           'difficulty', 'filter_', 'main']
 
 # %% ../../nbs/pipeline/cli.ipynb #1e1e9b27
 import sys, time
@@ -47,11 +47,11 @@ def status(profile:ProfileOption=None, runs_dir:RunsDirOption=None):
     "Show which stages are finished, when and how long they ran, and what came out."
     print(status_table(open_run(profile, runs_dir=runs_dir)[0]))
 
-# %% ../../nbs/pipeline/cli.ipynb #017b2ada
+# %% ../../nbs/pipeline/cli.ipynb #73f93332
 @app.command()
 def verify(
     rows:Annotated[Path, typer.Argument(metavar='IN', help='Rows {id, response, ...}: .jsonl or .parquet.')],
-    domain:Annotated[str, typer.Option(metavar='math|code|instructions', help="Rows also hold 'answer', 'tests' (entry_point), or 'constraints'; or are those of a public data set.")],
+    domain:Annotated[str, typer.Option(metavar='math|code|instructions|puzzle', help="Rows also hold 'answer', 'tests' (entry_point), or 'constraints'; or are those of a public data set.")],
     out:Annotated[Path, typer.Option(help='One row {id, reward, verdict, detail, seconds} for each: .jsonl or .parquet.')],
     workers:Annotated[Optional[int], typer.Option(min=1, help='Checks at a time.', show_default='one a core')]=None,
     sandbox:Annotated[Optional[str], typer.Option(metavar='bubblewrap|none', help='What programs run in; none: without isolation, at your own risk.',
@@ -175,6 +175,31 @@ def difficulty(
           + (f", {said['unknown']:,} could not be checked" if said['unknown'] else '')
           + (f"; {said['set_aside']:,} rows are no task, see {out/'set_aside.jsonl'}" if said['set_aside'] else ''))
     if said['cut'] > said['answers']/10: print(f"warning: {said['cut']:,} of {said['answers']:,} answers were cut at {max_new_tokens} tokens", file=sys.stderr)
+
+# %% ../../nbs/pipeline/cli.ipynb #6e65f2ae
+@app.command('filter')
+def filter_(
+    tasks:Annotated[Path, typer.Argument(metavar='TASKS', help='Tasks, as `difficulty` takes them.')],
+    judge:Annotated[str, typer.Option(metavar='NAME|ADDRESS', help='An endpoint of settings.ini, or an address that ends in /v1.')],
+    model:Annotated[str, typer.Option(help='The judge, as the server calls it.')],
+    out:Annotated[Path, typer.Option(metavar='DIR', help='Folder for kept.jsonl, dropped.jsonl, aside.jsonl and summary.json.')]=Path('filter'),
+    split:Annotated[str, typer.Option(metavar='SPLIT|CONFIG/SPLIT', help='Of a data set\'s folder that has several.')]='',
+    judgements:Annotated[int, typer.Option(min=1, help='Of each task; more than half have to agree.')]=3,
+    temperature:Annotated[float, typer.Option(min=0, help='Of the judge.')]=1.,
+    max_tokens:Annotated[int, typer.Option(min=1, help='A longer judgement is cut, and so is none.')]=4096,
+    concurrency:Annotated[int, typer.Option(min=1, help='Requests at a time.')]=16,
+):
+    "Let a language model drop tasks that are unclear or can't be verified; what it doesn't decide is put aside."
+    from motif_repro.alignment.client import Caller, find_endpoint
+    from motif_repro.rl.task_filter import filter_tasks
+    from motif_repro.tasks.readers import load_tasks
+    endpoint, (rows, counts) = find_endpoint(judge), load_tasks(tasks, out/'set_aside.jsonl', split=split)
+    said, ledger = filter_tasks(rows, Caller(endpoint=endpoint), model, out, judgements=judgements, sampling=dict(temperature=temperature, max_tokens=max_tokens),
+                                concurrency=concurrency)
+    print(f"{out/'kept.jsonl'}: {said['kept']:,} of {said['tasks']:,} tasks kept, {said['dropped']:,} dropped, {said['aside']:,} put aside"
+          + (f"; {counts.set_aside:,} rows are no task" if counts.set_aside else ''))
+    agreed = f", {said['agreement']:.0%} of pairs agree" if said['agreement'] is not None else ''
+    print(f"{ledger.asked:,} judgements asked for, {ledger.kept:,} were there, {ledger.failed:,} failed, {said['unread']:,} unread{agreed}", file=sys.stderr)
 
 # %% ../../nbs/pipeline/cli.ipynb #6fb20039
 def main():
