@@ -15,8 +15,7 @@ def test_every_example_once_and_no_row_too_long(lengths, capacity):
 def test_learned_tokens_are_the_completions_each_once_an_epoch():
     examples = [Example(list(range(100*i, 100*i + 3 + i % 5)), num_prompt=i % 3) for i in range(1, 40)]
     batches = PackedBatches(examples, seq_len=16, rows_per_step=1, pad_id=0)
-    batches[0]
-    epoch = [batches[step] for step in range(len(batches._rows))]
+    epoch = [batches[step] for step in range(len(batches.epoch(0)))]
     learned = sorted(t for b in epoch for t in b.labels[b.labels != IGNORE].tolist())
     assert learned == sorted(t for e in examples for t in e.ids[max(e.num_prompt, 1):])
     for b in epoch:   # a label is always the token that follows in the same document

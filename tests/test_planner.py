@@ -9,8 +9,8 @@ from motif_repro.core.errors import UserError
 from motif_repro.core.rows import read_rows
 from motif_repro.pipeline.cli import main
 from motif_repro.training.memory import GIB, StepMemory, moments, shape_of, simulated_peaks, step_peaks
-from motif_repro.training.planner import (MODELS, PARTS, STEP_FIELDS, Layout, add_rows, degrees, layouts, make_plan, memory_terms, plan_text,
-                                          step_of as step_of_layout, time_terms, validation_points)
+from motif_repro.training.planner import (MODELS, PARTS, STEP_FIELDS, Layout, add_rows, degrees, layouts, make_plan, memory_terms, plan_text, planner_error,
+                                          row_step, step_of, time_terms, validation_points)
 from motif_repro.training.trainer import OFFLOADS, torchrun
 
 ROOT = Path(__file__).parents[1]
@@ -23,14 +23,10 @@ PUBLISHED = {   # parameters, from the models' pages
     'qwen3-4b': 4_022_468_096, 'qwen3-8b': 8_190_735_360, 'qwen3-14b': 14_768_307_200, 'qwen3-32b': 32_762_123_264}
 
 
-def step_of(row): return StepMemory(state_bytes=4, **{name: row[name] for name in STEP_FIELDS})
-def peak(config, step): return max(sum(terms.values()) for terms in moments(config, step).values())
-
-
 # The memory
 
 def test_committed_rows_hold_the_error():
-    errors = sorted(abs(peak(MODELS[row['model']](), step_of(row))/row['simulated_gib'] - 1) for row in ROWS)
+    errors = sorted(abs(planner_error(row)) for row in ROWS)
     assert len(errors) >= 60 and errors[len(errors)//2] <= 0.03 and errors[-1] <= 0.08
 
 def test_rows_cover_the_field():
@@ -42,12 +38,12 @@ def test_rows_cover_the_field():
 def test_committed_rows_are_what_the_simulation_gives():
     wanted = dict(model='qwen3-4b', seq_len=65_536, checkpoint='full', offload='activations', loss='fused')
     row = next(row for row in ROWS if wanted.items() <= row.items())
-    assert simulated_peaks(MODELS[row['model']](), step_of(row)) == pytest.approx(row['moments'], rel=1e-4)
+    assert simulated_peaks(MODELS[row['model']](), row_step(row)) == pytest.approx(row['moments'], rel=1e-4)
 
 @pytest.mark.slow
 @pytest.mark.parametrize('row', ROWS[::10], ids=lambda row: ' '.join(str(row[name]) for name in ('model', *STEP_FIELDS)))
 def test_a_tenth_of_the_rows_again(row):
-    assert simulated_peaks(MODELS[row['model']](), step_of(row)) == pytest.approx(row['moments'], rel=1e-4)
+    assert simulated_peaks(MODELS[row['model']](), row_step(row)) == pytest.approx(row['moments'], rel=1e-4)
 
 @pytest.mark.slow
 def test_all_layers_give_what_two_and_four_foretell():
@@ -155,7 +151,7 @@ def test_one_gpu_has_nothing_to_share():
 def test_a_part_divides_its_term(change, less):
     config, plain = MODELS['motif-2-12.7b'](), Layout(zero=0, sp=1, checkpoint='full', loss='fused', offload='none')
     moment = 'top layer' if less == 'activations' else 'optimiser'
-    before, after = (moments(config, step_of_layout(config, x, 65_536, 8))[moment][less] for x in (plain, replace(plain, **change)))
+    before, after = (moments(config, step_of(config, x, 65_536, 8))[moment][less] for x in (plain, replace(plain, **change)))
     assert after == (0 if 'offload' in change else pytest.approx(before/8))
 
 def test_gradients_are_divided_while_they_come():

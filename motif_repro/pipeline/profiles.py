@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #e35a68bc
+# %% ../../nbs/pipeline/profiles.ipynb #ce671931
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -144,6 +144,7 @@ class Lesson1Params(StageParams):
     max_new_tokens: int = Field(ge=1)
 
 class Lesson2Params(StageParams):
+    files = ('planner_rows',)
     seed: int = Field(ge=0)
     num_seeds: int = Field(ge=1)
     zero_stages: list[Literal[0, 1, 2, 3]] = Field(min_length=1)
@@ -151,7 +152,8 @@ class Lesson2Params(StageParams):
     checkpoint_policies: list[Literal['none', 'selective', 'full']] = Field(min_length=1)
     layout_processes: Literal[2, 4]
     layout_steps: int = Field(ge=1)
-    planner_lengths: list[int] = Field(min_length=1)
+    planner_rows: str = Field(min_length=1)
+    planner_again: int = Field(ge=1)
     steps: int = Field(ge=20)
     seq_len: int = Field(ge=96)
     rows_per_step: int = Field(ge=1)
