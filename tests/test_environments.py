@@ -40,6 +40,11 @@ def test_tasks_travel_in_files(tmp_path):
     assert verify_file(tmp_path/'in.jsonl', tmp_path/'out.jsonl', 'puzzle') == dict(correct=len(tasks), invalid_row=1)
     assert "metadata['environment']" in read_rows(tmp_path/'out.jsonl')[-1]['detail'] or 'environment' in read_rows(tmp_path/'out.jsonl')[-1]['detail']
 
+def test_one_response_to_two_tasks():
+    "They differ in nothing but the right answer, and a verdict isn't remembered for the other."
+    tasks = [Task(id=i, question='?', answer=i, domain='puzzle', metadata=dict(environment='lcm')) for i in ('6', '8')]
+    assert [v.verdict for v in verify_all(tasks, ['6', '6'])] == ['correct', 'wrong']
+
 @pytest.mark.parametrize('name', ['countdown', 'spell_backward', 'subset_sum'])
 def test_training_and_test_never_meet(name):
     train, test = (draw_puzzles(name, 2, 30, split) for split in ('train', 'test'))
