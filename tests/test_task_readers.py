@@ -44,6 +44,10 @@ def test_shipped_mathematics(folder, split, answers):
     assert [task.answer for task in tasks] == answers
     for task in tasks: assert (verify(task, rf'So \boxed{{{task.answer}}}').verdict, verify(task, r'\boxed{77}').verdict) == ('correct', 'wrong')
 
+def test_the_last_result_counts():
+    task = to_task(dict(question='?', answer='#### First\n2 + 3 = 5\n#### 5'))
+    assert (task.answer, task.metadata['solution']) == ('5', '#### First\n2 + 3 = 5')
+
 @needs_sandbox
 def test_shipped_code():
     larger, pairs = iter_tasks(SAMPLES/'livecodebench')
