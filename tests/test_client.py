@@ -36,12 +36,14 @@ class Server(ThreadingHTTPServer):
             self.times.setdefault(question, []).append(time.monotonic())
             self.running += 1
             self.most = max(self.most, self.running)
-        try: self.write(call, question, self.fault(question, before))
+        try: self.write(call, self.reply(body), self.fault(question, before))
         except (BrokenPipeError, ConnectionResetError): pass
         finally:
             with self.lock: self.running -= 1
 
-    def write(self, call, question, fault):
+    def reply(self, body): return f"answer to {body['messages'][-1]['content']}"
+
+    def write(self, call, text, fault):
         if isinstance(fault, tuple):
             status, headers, message = fault
             call.send_response(status)
@@ -63,14 +65,14 @@ class Server(ThreadingHTTPServer):
             for _ in range(30): (say(chunk(delta=dict(content='and '))), time.sleep(0.1))
         if fault == 'slow': time.sleep(0.15)
         tokens = dict(logprobs=dict(content=[dict(token='answer', logprob=-0.5, top_logprobs=[])])) if fault == 'logprobs' else {}
-        say(chunk(delta=dict(content=f'answer to {question}'), **tokens))
+        say(chunk(delta=dict(content=text), **tokens))
         say(chunk(delta={}, finish_reason='length' if fault == 'long' else 'stop'))
         if fault != 'uncounted': say(json.dumps(dict(id='1', choices=[], usage=dict(prompt_tokens=3, completion_tokens=5, total_tokens=8))))
         say('[DONE]')
 
 @contextmanager
-def serving(fault=lambda question, before: None):
-    server = Server(fault)
+def serving(fault=lambda question, before: None, kind=Server):
+    server = kind(fault)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try: yield server
     finally:

@@ -1,11 +1,12 @@
 "Files of traces as other people write them, broken ones included: every row is read or set aside, and the counts add up."
-import gzip, json
+import gzip, json, os
 from dataclasses import asdict
 
 import pytest
 
-from motif_repro.alignment.readers import Counts, MAX_CHARACTERS, Quarantine, iter_file, pool_files, read_pool, split_response, to_trace
+from motif_repro.alignment.readers import MAX_CHARACTERS, read_pool, split_response, to_trace
 from motif_repro.core.errors import UserError
+from motif_repro.core.pools import Counts, Quarantine, iter_file, pool_files
 from motif_repro.core.rows import read_rows, write_rows
 
 QUESTION, THOUGHT, ANSWER = 'Was ist 2 + 3? ✓', '2 + 3 = 5\nSo it is 5.', '5'
@@ -72,6 +73,12 @@ def test_a_quarantine_tells_of_this_run_alone(tmp_path):
     assert read(tmp_path/'rows.jsonl', tmp_path)[1].set_aside == 1
     write_rows(tmp_path/'rows.jsonl', [ROW])
     assert read(tmp_path/'rows.jsonl', tmp_path)[1].set_aside == 0 and not (tmp_path/'quarantine.jsonl').exists()
+
+def test_a_quarantine_removes_files_and_nothing_else(tmp_path):
+    "Whoever doesn't want the rows may well say /dev/null, and may be root."
+    os.mkfifo(tmp_path/'pipe')
+    Quarantine(tmp_path/'pipe')
+    assert (tmp_path/'pipe').exists()
 
 @pytest.mark.parametrize('name, content, words', [('rows.csv', b'a,b', 'unknown kind of file'), ('rows.jsonl.gz', b'not gzip', 'damaged'),
                                                   ('rows.parquet', b'PAR', 'not a Parquet file')])

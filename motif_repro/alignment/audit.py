@@ -6,7 +6,7 @@
 __all__ = ['MAX_REFERENCE', 'MAX_SAMPLED', 'MAX_EXAMPLES', 'ROW_GROUP', 'Sample', 'Judge', 'Target', 'problem_key',
            'learn_target', 'Batch', 'measure_batch', 'Entry', 'Finding', 'find', 'Audit', 'run_audit', 'ask_model']
 
-# %% ../../nbs/alignment/audit.ipynb #21113758
+# %% ../../nbs/alignment/audit.ipynb #73a3d983
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .readers import Counts, Quarantine, iter_file, pool_files, read_pool, trace_or_reason
+from .readers import read_pool, trace_or_reason
 from .score import (MIN_REFERENCE, row_scores, score_interval, score_tables, top_features,
                                          verdict_of)
 from .style import FAMILY, Reading, StyleModel, style_table
 from .traces import Trace
 from ..core.errors import UserError
+from ..core.pools import Counts, Quarantine, iter_file, pool_files
 from ..core.rows import atomic_path, disk_errors
 from ..core.stats import Estimate, mean_ci
 

@@ -6,7 +6,7 @@
 __all__ = ['BUCKETS', 'to_document', 'from_document', 'to_row', 'TraceReader', 'ScoreFilter', 'EvaluationFilter', 'Words',
            'Signatures', 'stages', 'Passed', 'run_here', 'slurm_executors', 'sbatch_script', 'summary', 'time_per_row']
 
-# %% ../../nbs/alignment/blocks.ipynb #b9053198
+# %% ../../nbs/alignment/blocks.ipynb #ea33dce2
 import io, json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, redirect_stderr
@@ -25,10 +25,11 @@ from datatrove.utils.logging import logger
 from datatrove.utils.word_tokenizers import WordTokenizer
 from xxhash import xxh64_intdigest
 
-from .readers import iter_file, pool_files, trace_or_reason
+from .readers import trace_or_reason
 from .selection import EvaluationIndex, shingles, whole_text, words
 from .traces import Trace
 from ..core.errors import UserError
+from ..core.pools import iter_file, pool_files
 from ..core.rows import iter_rows, write_rows
 
 # %% ../../nbs/alignment/blocks.ipynb #80b3d4d0

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'ProfileOption', 'RunsDirOption', 'SetOption', 'run', 'status', 'verify', 'audit', 'bench', 'train', 'plan',
-           'doctor', 'main']
+           'doctor', 'difficulty', 'filter_', 'main']
 
 # %% ../../nbs/pipeline/cli.ipynb #1e1e9b27
 import sys, time
@@ -47,11 +47,11 @@ def status(profile:ProfileOption=None, runs_dir:RunsDirOption=None):
     "Show which stages are finished, when and how long they ran, and what came out."
     print(status_table(open_run(profile, runs_dir=runs_dir)[0]))
 
-# %% ../../nbs/pipeline/cli.ipynb #a469ebf7
+# %% ../../nbs/pipeline/cli.ipynb #73f93332
 @app.command()
 def verify(
     rows:Annotated[Path, typer.Argument(metavar='IN', help='Rows {id, response, ...}: .jsonl or .parquet.')],
-    domain:Annotated[str, typer.Option(metavar='math|code|instructions', help="Rows also hold 'answer', 'tests' (entry_point), or 'constraints'.")],
+    domain:Annotated[str, typer.Option(metavar='math|code|instructions|puzzle', help="Rows also hold 'answer', 'tests' (entry_point), or 'constraints'; or are those of a public data set.")],
     out:Annotated[Path, typer.Option(help='One row {id, reward, verdict, detail, seconds} for each: .jsonl or .parquet.')],
     workers:Annotated[Optional[int], typer.Option(min=1, help='Checks at a time.', show_default='one a core')]=None,
     sandbox:Annotated[Optional[str], typer.Option(metavar='bubblewrap|none', help='What programs run in; none: without isolation, at your own risk.',
@@ -181,6 +181,58 @@ def doctor(
     findings = examine()
     print(json.dumps(list(map(asdict, findings))) if as_json else findings_text(findings))
     if any(f.state == 'amiss' for f in findings): raise typer.Exit(1)
+
+# %% ../../nbs/pipeline/cli.ipynb #6adecce1
+@app.command()
+def difficulty(
+    tasks:Annotated[Path, typer.Argument(metavar='TASKS', help='Tasks of our schema or rows of GSM8K, MATH, DeepScaleR, LiveCodeBench, IFEval: a file, or a data set\'s folder.')],
+    model:Annotated[str, typer.Option(metavar='PATH', help='Folder or hub id of the model that is to learn.')],
+    split:Annotated[str, typer.Option(metavar='SPLIT|CONFIG/SPLIT', help='Of a data set\'s folder that has several.')]='',
+    k:Annotated[int, typer.Option('--k', min=1, help='Answers to each task.')]=8,
+    out:Annotated[Path, typer.Option(metavar='DIR', help='Folder for difficulty.jsonl, kept.jsonl, pass_rates.json, summary.json and difficulty.png.')]=Path('difficulty'),
+    band:Annotated[tuple[float, float], typer.Option(metavar='LOW HIGH', help='Pass rates from which a group can learn.')]=(0.1, 0.9),
+    min_probability:Annotated[float, typer.Option(help='Of lying in the band, for a task to be kept.')]=0.5,
+    max_new_tokens:Annotated[int, typer.Option(min=1, help='A longer answer is cut, and so has none.')]=1024,
+    temperature:Annotated[float, typer.Option(help='Of sampling; that of the training to come.')]=1.,
+    seed:Annotated[int, typer.Option(help='Of sampling.')]=0,
+    batch:Annotated[int, typer.Option(min=1, help='Answers written at a time.')]=256,
+    allow_reduced_assurance:Annotated[bool, typer.Option('--allow-reduced-assurance', help='Count also programs whose tests had to run in their own process.')]=False,
+):
+    "Measure a model's pass rate on every task, with its uncertainty; keep the tasks in the band. A killed run continues."
+    from motif_repro.core.settings import load_settings
+    from motif_repro.rl.measuring import DifficultyJob, run_difficulty
+    job = DifficultyJob(tasks=str(tasks), model=model, out=str(out), split=split, k=k, band=band, min_probability=min_probability, max_new_tokens=max_new_tokens,
+                        temperature=temperature, seed=seed, sample_batch=batch, allow_reduced_assurance=allow_reduced_assurance, sandbox=load_settings().sandbox)
+    said = run_difficulty(job, lambda done, tokens, seconds: print(f"{done:,} tasks, {tokens/seconds:,.0f} tokens/s", file=sys.stderr, flush=True))
+    print(f"{out/'difficulty.jsonl'}: {said['kept']:,} of {said['tasks']:,} tasks kept; {said['all_right']:,} were always solved, {said['none_right']:,} never"
+          + (f", {said['unknown']:,} could not be checked" if said['unknown'] else '')
+          + (f"; {said['set_aside']:,} rows are no task, see {out/'set_aside.jsonl'}" if said['set_aside'] else ''))
+    if said['cut'] > said['answers']/10: print(f"warning: {said['cut']:,} of {said['answers']:,} answers were cut at {max_new_tokens} tokens", file=sys.stderr)
+
+# %% ../../nbs/pipeline/cli.ipynb #6e65f2ae
+@app.command('filter')
+def filter_(
+    tasks:Annotated[Path, typer.Argument(metavar='TASKS', help='Tasks, as `difficulty` takes them.')],
+    judge:Annotated[str, typer.Option(metavar='NAME|ADDRESS', help='An endpoint of settings.ini, or an address that ends in /v1.')],
+    model:Annotated[str, typer.Option(help='The judge, as the server calls it.')],
+    out:Annotated[Path, typer.Option(metavar='DIR', help='Folder for kept.jsonl, dropped.jsonl, aside.jsonl and summary.json.')]=Path('filter'),
+    split:Annotated[str, typer.Option(metavar='SPLIT|CONFIG/SPLIT', help='Of a data set\'s folder that has several.')]='',
+    judgements:Annotated[int, typer.Option(min=1, help='Of each task; more than half have to agree.')]=3,
+    temperature:Annotated[float, typer.Option(min=0, help='Of the judge.')]=1.,
+    max_tokens:Annotated[int, typer.Option(min=1, help='A longer judgement is cut, and so is none.')]=4096,
+    concurrency:Annotated[int, typer.Option(min=1, help='Requests at a time.')]=16,
+):
+    "Let a language model drop tasks that are unclear or can't be verified; what it doesn't decide is put aside."
+    from motif_repro.alignment.client import Caller, find_endpoint
+    from motif_repro.rl.task_filter import filter_tasks
+    from motif_repro.tasks.readers import load_tasks
+    endpoint, (rows, counts) = find_endpoint(judge), load_tasks(tasks, out/'set_aside.jsonl', split=split)
+    said, ledger = filter_tasks(rows, Caller(endpoint=endpoint), model, out, judgements=judgements, sampling=dict(temperature=temperature, max_tokens=max_tokens),
+                                concurrency=concurrency)
+    print(f"{out/'kept.jsonl'}: {said['kept']:,} of {said['tasks']:,} tasks kept, {said['dropped']:,} dropped, {said['aside']:,} put aside"
+          + (f"; {counts.set_aside:,} rows are no task" if counts.set_aside else ''))
+    agreed = f", {said['agreement']:.0%} of pairs agree" if said['agreement'] is not None else ''
+    print(f"{ledger.asked:,} judgements asked for, {ledger.kept:,} were there, {ledger.failed:,} failed, {said['unread']:,} unread{agreed}", file=sys.stderr)
 
 # %% ../../nbs/pipeline/cli.ipynb #6fb20039
 def main():

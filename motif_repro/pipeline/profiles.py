@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #cac94a94
+# %% ../../nbs/pipeline/profiles.ipynb #ce671931
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -46,6 +46,7 @@ class TasksParams(StageParams):
     train_programs: int = Field(ge=1)
     test_per_level: int = Field(ge=1)
     tasks_file: Annotated[str, AfterValidator(_existing)]
+    tasks_split: str
     files = ('tasks_file',)
 
     @field_validator('max_terms')

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['PLAIN_TYPES', 'PLAIN_ATTRIBUTES', 'FENCE', 'TALK', 'OUT_OF_TIME', 'encode', 'decode', 'send', 'receive', 'load',
-           'describe', 'public', 'serve', 'run_tests', 'shorten', 'where_it_failed', 'judge', 'Plan', 'read_tests',
-           'plain_copy', 'compare', 'watch', 'together', 'run_script', 'same_output', 'extract_program', 'verify_code']
+           'describe', 'look_up', 'public', 'serve', 'run_tests', 'shorten', 'where_it_failed', 'judge', 'Plan',
+           'read_tests', 'plain_copy', 'compare', 'watch', 'together', 'run_script', 'same_output', 'extract_program',
+           'verify_code']
 
 # %% ../../nbs/tasks/code.ipynb #72e388cb
 import ast, builtins, os, re, secrets, symtable, time
@@ -109,7 +110,7 @@ def receive(fd, pull, most):
         return value if end == size else None
     except Exception: return None
 
-# %% ../../nbs/tasks/code.ipynb #a8bd5cf8
+# %% ../../nbs/tasks/code.ipynb #4bb7a3d1
 def load(source, name):
     "Run a program's text as a module."
     import builtins, sys
@@ -127,10 +128,17 @@ def describe(error):
     except Exception: said = (str(error)[:500],)
     return ('raised', [cls.__name__ for cls in type(error).__mro__ if cls.__module__ == 'builtins'], said, type(error).__name__)
 
+def look_up(module, name):
+    "What a name stands for in a program: 'f', or 'Class.method' of a fresh object; an exception where there is none."
+    first, _, method = name.partition('.')
+    return getattr(vars(module)[first](), method) if method else vars(module)[first]
+
 def public(module, names):
     "Of `names`: which are functions, which are plain values; and the function that was defined last."
-    have = {name: vars(module)[name] for name in names if name in vars(module)}
-    values = {}
+    have, values = {}, {}
+    for name in names:
+        try: have[name] = look_up(module, name)
+        except Exception: continue
     for name, value in have.items():
         try: encode(value, [], 0, [])
         except Exception: continue
@@ -151,7 +159,7 @@ def serve(args):
             elif kind == 'names': answer = public(module, rest[0])
             elif kind == 'call':
                 name, given, named = rest
-                value = vars(module)[name](*given, **named)
+                value = look_up(module, name)(*given, **named)
                 answer = ('value', value, given if value is None else None)   # what works in place says None
             else: answer = next((('value', value, None) for value in iterators[rest[0]]), ('end',))
         except Exception as error: answer = describe(error)
@@ -344,7 +352,7 @@ def read_tests(
     guarded = compile(ast.fix_missing_locations(_OwnComparisons().visit(tree)), '<tests>', 'exec', dont_inherit=True, optimize=0)
     return Plan(tuple(own), has_check, why, tuple(sorted(modules)), code, guarded)
 
-# %% ../../nbs/tasks/code.ipynb #b31a7d5b
+# %% ../../nbs/tasks/code.ipynb #18701bfe
 def plain_copy(value):
     "What would arrive of a value in another process: `[copy]`, or [] where it can't cross."
     out, iterators = [], []
@@ -392,7 +400,7 @@ def together(args):
     def test():
         module = load(source, 'program')
         last = entry or public(module, [])[3]
-        namespace = {name: vars(module)[name] for name in {*names, last} if name in vars(module)}
+        namespace = {name: look_up(module, name) for name in {*names, last} if name.partition('.')[0] in vars(module)}
         if last in namespace: namespace.setdefault('candidate', namespace[last])
         run_tests(code, namespace | dict(__name__='tests', __builtins__=own_builtins), last, has_check)
         for name, kept in trusted.items():
@@ -441,7 +449,7 @@ def extract_program(
     blocks = FENCE.findall(answer)
     return blocks[-1][1].strip('\n') if blocks else answer.strip()
 
-# %% ../../nbs/tasks/code.ipynb #49e20395
+# %% ../../nbs/tasks/code.ipynb #316781a2
 TALK = (encode, decode, send, receive, describe, shorten)
 OUT_OF_TIME = (128 + 9, 128 + 24)   # SIGKILL, SIGXCPU: how the kernel's limit of processor time ends a process
 
@@ -472,7 +480,7 @@ def _judge_apart(program:str, tests:str, plan:Plan, entry:str, limits:Limits, sa
     try:
         with start([*TALK, run_tests, where_it_failed, judge], [tests, plan.code, [*plan.names], entry, plan.has_check, hear, ask],
                    fds=[hear, ask], limits=limits, sandbox=sandbox) as tester, \
-             start([*TALK, load, public, serve], [program, inbox, outbox], fds=[inbox, outbox], limits=limits, sandbox=sandbox) as runner:
+             start([*TALK, load, look_up, public, serve], [program, inbox, outbox], fds=[inbox, outbox], limits=limits, sandbox=sandbox) as runner:
             while fds: os.close(fds.pop())          # each side alone holds its ends, so that the other hears when it is gone
             text, why = _told(tester, deadline)
             if why: return Verdict('timeout', f'no end after {limits.wall_s:g} s')
@@ -486,7 +494,7 @@ def _judge_apart(program:str, tests:str, plan:Plan, entry:str, limits:Limits, sa
 def _judge_together(program:str, plan:Plan, entry:str, limits:Limits, sandbox:str)->tuple[str,str]|Verdict:
     "Program and tests in one sandbox; 'correct' is believed only with the secret word."
     secret, deadline = secrets.token_hex(16), time.monotonic() + limits.wall_s
-    with start([encode, decode, plain_copy, compare, watch, describe, shorten, load, public, run_tests, together],
+    with start([encode, decode, plain_copy, compare, watch, describe, shorten, load, look_up, public, run_tests, together],
                [program, plan.guarded, [*plan.names], entry, plan.has_check, [*plan.modules], secret],
                limits=limits, sandbox=sandbox) as box:
         text, why = _told(box, deadline)

@@ -14,11 +14,12 @@ from pathlib import Path
 from ..core.errors import UserError, nearest
 from ..core.rows import parse_row, read_rows, write_rows
 
-# %% ../../nbs/tasks/schema.ipynb #3ae840c5
+# %% ../../nbs/tasks/schema.ipynb #610abbfa
 DOMAINS = dict(
     math="the right answer in 'answer'",
     code="tests in metadata['tests']: Python source, a list of assert lines, or {'inputs': [...], 'outputs': [...]}",
     instructions="constraints in metadata['constraints']: a list of {'type': ..., ...}",
+    puzzle="the name of its environment in metadata['environment']",
 )
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Task:
         if self.domain == 'instructions':
             constraints = self.metadata.get('constraints')
             return bool(constraints) and isinstance(constraints, list) and all(isinstance(c, dict) and 'type' in c for c in constraints)
+        if self.domain == 'puzzle': return isinstance(self.metadata.get('environment'), str) and bool(self.metadata['environment'])
         tests = self.metadata.get('tests')
         if isinstance(tests, dict):
             columns = [tests.get(name) for name in ('inputs', 'outputs')]

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAX_REMEMBERED', 'NEEDED', 'TYPES', 'verify', 'fingerprint', 'stream_verdicts', 'verify_all', 'pair_of_row',
-           'known_id', 'verdict_rows', 'verify_file']
+           'pair_of_public_row', 'known_id', 'verdict_rows', 'verify_file']
 
-# %% ../../nbs/tasks/verify.ipynb #74a533b6
+# %% ../../nbs/tasks/verify.ipynb #2517f6f1
 import hashlib, json, time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +17,10 @@ from pathlib import Path
 from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, iter_rows, write_rows
 from ..core.settings import num_cores
+from .readers import shape_of, to_task
 from .schema import DOMAINS, Task, Verdict
 
-# %% ../../nbs/tasks/verify.ipynb #21e60b5b
+# %% ../../nbs/tasks/verify.ipynb #a7b11e4d
 def verify(
     task:Task,
     response:str,                # the model's whole text, thought included
@@ -34,17 +35,20 @@ def verify(
         if task.domain == 'instructions':
             from motif_repro.tasks.instructions import verify_instructions
             return verify_instructions(task, response)
+        if task.domain == 'puzzle':
+            from motif_repro.tasks.environments import verify_puzzle
+            return verify_puzzle(task, response)
         from motif_repro.tasks.answers import check_answer
         return check_answer(response, task.answer)
     except UserError: raise
     except Exception as e: return Verdict('verifier_error', f"{type(e).__name__}: {e}"[:500])
 
-# %% ../../nbs/tasks/verify.ipynb #2a01a6a4
+# %% ../../nbs/tasks/verify.ipynb #c744c388
 MAX_REMEMBERED = 10_000  # pairs whose verdict is kept for when they come again
 
 def fingerprint(task:Task, response:str)->bytes:
     "What a verdict depends on, and nothing else."
-    needed = task.answer if task.domain == 'math' else repr(task.metadata)
+    needed = task.answer if task.domain == 'math' else repr((task.answer, task.metadata))
     return hashlib.blake2b(repr((task.domain, needed, response)).encode(), digest_size=16).digest()
 
 def stream_verdicts(
@@ -84,15 +88,16 @@ def verify_all(
     "Check many responses side by side; identical pairs of task and response once."
     return [verdict for verdict, _ in stream_verdicts(zip(tasks, responses, strict=True), num_workers=num_workers, sandbox=sandbox)]
 
-# %% ../../nbs/tasks/verify.ipynb #b701c12e
-NEEDED = dict(math='answer', code='tests', instructions='constraints')
-TYPES = dict(math=dict(answer=(str,)), code=dict(tests=(str, list, dict), entry_point=(str,)), instructions=dict(constraints=(list, str)))
+# %% ../../nbs/tasks/verify.ipynb #c2e2bd54
+NEEDED = dict(math='answer', code='tests', instructions='constraints', puzzle='metadata')
+TYPES = dict(math=dict(answer=(str,)), code=dict(tests=(str, list, dict), entry_point=(str,)), instructions=dict(constraints=(list, str)), puzzle=dict(metadata=(dict, str), answer=(str,)))
 
 def pair_of_row(
     row:dict,
     domain:str,          # a key of DOMAINS
 )->tuple[Task,str]:      # a task and the response to it
     "A row of a file to be verified; raises ValueError naming the field to mend."
+    if shape := shape_of(row): return pair_of_public_row(row, domain, shape)
     for name in ('id', 'response', NEEDED[domain]):
         if row.get(name) is None: raise ValueError(f"'{name}' is missing; add it")
     for name, types in dict(id=(str, int), response=(str,), **TYPES[domain]).items():
@@ -102,9 +107,18 @@ def pair_of_row(
     if domain != 'math' and isinstance(needed, str) and needed.lstrip()[:1] in ('[', '{'):
         try: needed = json.loads(needed)
         except (ValueError, RecursionError): pass   # Python may begin like that too
-    parts = dict(answer=needed) if domain == 'math' else dict(metadata={NEEDED[domain]: needed, 'entry_point': row.get('entry_point')})
+    if domain == 'math': parts = dict(answer=needed)
+    elif domain == 'puzzle': parts = dict(answer=row.get('answer') or '', metadata=needed if isinstance(needed, dict) else {})
+    else: parts = dict(metadata={NEEDED[domain]: needed, 'entry_point': row.get('entry_point')})
     try: return Task(id=str(row['id']) or '-', question='-', domain=domain, **parts), row['response']
     except ValueError as e: raise ValueError(str(e).replace(f"metadata['{NEEDED[domain]}']", f"'{NEEDED[domain]}'")) from None
+
+def pair_of_public_row(row:dict, domain:str, shape:str)->tuple[Task,str]:
+    "A row of a public data set and the response in it."
+    if not isinstance(row.get('response'), str): raise ValueError(f"'response' is {type(row.get('response')).__name__}, expected str")
+    task = to_task(row)
+    if task.domain != domain: raise ValueError(f"a row of {shape} is of the domain {task.domain}, not {domain}; verify it with --domain {task.domain}")
+    return task, row['response']
 
 def known_id(row:dict|None):
     "A row's id as JSON can hold it; None where it has none."
@@ -123,9 +137,10 @@ def verdict_rows(
     ids = deque()
     def pairs():
         for number, row, reason in iter_rows(path):
-            ids.append(known_id(row))
+            given = known_id(row)
             try: pair = pair_of_row(row, domain) if row is not None else Verdict('invalid_row', f"row {number}: {reason}")
             except ValueError as e: pair = Verdict('invalid_row', f"row {number}: {e}")
+            ids.append(pair[0].id if given is None and isinstance(pair, tuple) else given)
             yield pair
     for verdict, seconds in stream_verdicts(pairs(), num_workers=num_workers, sandbox=sandbox):
         yield dict(id=ids.popleft(), reward=verdict.reward, verdict=verdict.verdict, detail=verdict.detail, seconds=round(seconds, 4))
