@@ -48,6 +48,23 @@ def test_bounds_hold_and_every_answer_is_accounted_for(knobs):
         assert max(uses.values(), default=0) <= buffer.max_uses
         if not buffer.max_rows: assert buffer.max_age == 0 or max(uses.values()) == buffer.max_uses
 
+def test_what_grew_stale_while_nothing_came_in_is_not_taken():
+    buffer = TrajectoryBuffer(max_age=2, max_uses=9)
+    buffer.add([t for t in fresh(random.Random(0), 5) if not t.earlier], 5)
+    held = len(buffer.held)
+    assert held and len(buffer.take(7)) == held and not buffer.take(8) and buffer.dropped['stale'] == held
+
+def test_every_token_keeps_its_authors_version_and_log_probability():
+    rng = random.Random(0)
+    for _ in range(50):
+        parts = [(version, [-rng.random() for _ in range(rng.randint(1, 4))]) for version in sorted(rng.sample(range(20), 4))]
+        (version, logps), *later = parts
+        t = Trajectory(task_id='t', domain='math', step=version, prompt=[1], ids=[0]*len(logps), logps=logps, finished=False, verdict='',
+                       reward=1., advantage=1.)
+        for version, logps in later: t = continued(t, Completion('', [0]*len(logps), logps, False), version)
+        expected = [(version, logp) for version, logps in parts for logp in logps]
+        assert list(zip(t.versions, t.logps, strict=True)) == expected and t.oldest == parts[0][0] and len(t.ids) == len(expected)
+
 def test_reasons_are_counted_one_by_one():
     for seed in range(20):
         rng, buffer = random.Random(seed), TrajectoryBuffer(max_age=1, max_uses=1)
