@@ -548,7 +548,7 @@ def run_bench(
         on_row(rows[-1])
     return rows
 
-# %% ../../nbs/pipeline/bench.ipynb #62e45df1
+# %% ../../nbs/pipeline/bench.ipynb #dde3117b
 PRODUCTS = dict(ours_recompute='matmuls_4', ours_one_pass='matmuls_3')
 
 def summary(
@@ -592,7 +592,7 @@ def _ratios(own:dict, products:dict|None, peers:dict, saving:dict)->dict:
 
 def said(row:dict)->str:
     "A row as a line."
-    numbers = [f'{row[name]:.3g} {unit}' for name, unit in (('beyond_mib', 'MiB'), ('median_s', 's')) if row.get(name) is not None]
+    numbers = [f'{row[name]:.3g} {unit}' for name, unit in (('beyond_mib', 'MiB'), ('median_s', 's'), ('steps_per_s', 'steps/s')) if row.get(name) is not None]
     return f"{row['bench']} {row['shape']} {row['dtype']} {row['provider']}: {', '.join(numbers + [row['status']]*(row['status'] != 'ok'))}"
 
 HIDDEN = ('bench', 'mode', 'device', 'versions', 'commit', 'date', 'threads', 'extra_mib', 'returned_mib', 'min_s')

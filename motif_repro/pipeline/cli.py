@@ -97,10 +97,10 @@ def audit(
     if out: print(f"{out/'report.html'}, {out/'scores.parquet'}{', ' + str(found.quarantine) if found.quarantine else ''}: "
                   f"{time.perf_counter() - start:.1f} s", file=sys.stderr)
 
-# %% ../../nbs/pipeline/cli.ipynb #f3f313e1
+# %% ../../nbs/pipeline/cli.ipynb #0b78efce
 @app.command()
 def bench(
-    which:Annotated[str, typer.Argument(metavar='loss|polynorm|attention|generate', help='What to measure.')],
+    which:Annotated[str, typer.Argument(metavar='loss|polynorm|attention|generate|rl', help='What to measure.')],
     out:Annotated[Optional[Path], typer.Option(help='Folder of the results.', show_default='kernels/results; none with --quick')]=None,
     provider:Annotated[list[str], typer.Option(help='Only this one; may be repeated.')]=[],
     shape:Annotated[list[str], typer.Option(metavar='N,D,V', help='This size instead of the usual ones; may be repeated.')]=[],
