@@ -9,7 +9,7 @@ from motif_repro.core.errors import UserError
 from motif_repro.model.generation import Completion
 from motif_repro.rl.buffer import TrajectoryBuffer, buffer_metrics, load_buffer, save_buffer
 from motif_repro.rl.objective import group_advantages
-from motif_repro.rl.rollouts import Trajectory, continued, to_learn_from
+from motif_repro.rl.rollouts import Trajectory, continued
 
 KNOBS = [dict(max_age=1, max_uses=2), dict(max_age=0, max_uses=1), dict(max_age=3, max_uses=2), dict(max_age=6, max_uses=9, max_rows=10),
          dict(max_age=4, max_uses=3, max_rows=7, age_discount=0.7)]
@@ -79,13 +79,12 @@ def test_reasons_are_counted_one_by_one():
 
 @pytest.mark.parametrize('reuse', [0, 1, 3])
 def test_without_max_rows_each_answer_is_used_at_its_step_and_the_next_ones(reuse):
-    "What the list of waiting trajectories was."
-    rng, buffer, waiting = random.Random(0), TrajectoryBuffer(max_age=reuse, max_uses=reuse + 1), []
+    rng, buffer, seen = random.Random(0), TrajectoryBuffer(max_age=reuse, max_uses=reuse + 1), []
     for step in range(8):
         answers = [t for t in fresh(rng, step) if not t.earlier]
+        seen += answers
         buffer.add(answers, step)
-        assert buffer.take(step) == to_learn_from(waiting + answers, step, reuse)
-        waiting = to_learn_from(waiting + answers, step + 1, reuse)
+        assert buffer.take(step) == [t for t in seen if t.advantage != 0 and step - t.step <= reuse]
 
 @pytest.mark.parametrize('knobs', KNOBS, ids=str)
 def test_a_restored_buffer_picks_the_same_from_any_step_on(knobs, tmp_path):
