@@ -16,14 +16,14 @@ KNOBS = [dict(max_age=1, max_uses=2), dict(max_age=0, max_uses=1), dict(max_age=
 
 
 def fresh(rng, step, num_groups=5, size=4):
-    "Groups of answers, some without a reward, some of several authors."
+    "Groups of answers, some without a reward, some of several authors; a group is begun at one step."
     found = []
     for i in range(num_groups):
-        rewards = [rng.choice([0., 1., None]) for _ in range(size)]
+        rewards, begun = [rng.choice([0., 1., None]) for _ in range(size)], max(step - rng.choice([0, 0, 2]), 0)
         for r, A in zip(rewards, group_advantages(rewards, size).tolist()):
-            start = Trajectory(task_id=f't{i}', domain='math', step=max(step - rng.choice([0, 0, 0, 2]), 0), prompt=[1], ids=[rng.randrange(99)],
-                               logps=[-rng.random()], finished=False, verdict='', reward=r, advantage=A)
-            found.append(start if start.step == step else continued(start, Completion('', [2], [-rng.random()], True), step))
+            t = Trajectory(task_id=f't{step}-{i}', domain='math', step=begun, prompt=[1], ids=[rng.randrange(99)], logps=[-rng.random()],
+                           finished=False, verdict='', reward=r, advantage=A)
+            found.append(t if begun == step or rng.random() < 0.5 else continued(t, Completion('', [2], [-rng.random()], True), step))
     return found
 
 def one_step(buffer, rng, step):
@@ -50,7 +50,7 @@ def test_bounds_hold_and_every_answer_is_accounted_for(knobs):
 
 def test_what_grew_stale_while_nothing_came_in_is_not_taken():
     buffer = TrajectoryBuffer(max_age=2, max_uses=9)
-    buffer.add([t for t in fresh(random.Random(0), 5) if not t.earlier], 5)
+    buffer.add([t for t in fresh(random.Random(0), 5) if t.oldest == 5], 5)
     held = len(buffer.held)
     assert held and len(buffer.take(7)) == held and not buffer.take(8) and buffer.dropped['stale'] == held
 
@@ -106,8 +106,8 @@ def test_groups_are_taken_whole():
         for step in range(6):
             buffer.add(fresh(rng, step), step)
             groups = defaultdict(int)
-            for h in buffer.held: groups[h.trajectory.task_id, h.trajectory.step] += step - h.trajectory.oldest <= 5
-            taken = Counter((t.task_id, t.step) for t in buffer.take(step))
+            for h in buffer.held: groups[h.trajectory.task_id] += step - h.trajectory.oldest <= 5
+            taken = Counter(t.task_id for t in buffer.take(step))
             assert all(groups[group] == n for group, n in taken.items())
 
 def test_the_most_useful_groups_are_taken():
