@@ -103,3 +103,38 @@ def test_nobody_is_quietly_wrong():
     for row in CPU:
         if row['status'] == 'ok' and row['loss_error'] is not None: assert row['loss_error'] < 1e-2, row
         if row['provider'].startswith('ours'): assert row['status'] == 'ok', row
+
+RL_ROWS = {}
+for row in COMMITTED['rl']:
+    if row['threads'] == 1: RL_ROWS.setdefault(('llama' if 'llama' in row['provider'] else 'motif', row['shape']), []).append(row)
+
+@pytest.mark.parametrize('rows', RL_ROWS.values(), ids=map(str, RL_ROWS))
+def test_a_step_of_rl_takes_half_the_computing_of_trls(rows):
+    from motif_repro.pipeline.bench import RL
+    [own], peers = ([row for row in rows if RL[row['provider']].ours == ours] for ours in (True, False))
+    assert len(peers) == 2 and all(row['status'] == 'ok' for row in rows)
+    assert min(row['cpu_s'] for row in peers) >= 2*own['cpu_s']
+    assert max(own[f'{phase}_mib'] for phase in ('sampling', 'learning')) <= 1.1*min(max(row['sampling_mib'], row['learning_mib']) for row in peers)
+    for row in peers:   # the same work: as many tokens, to as much as sampling varies, and as many updates
+        assert row['num_tokens'] == pytest.approx(own['num_tokens'], rel=0.15) and row['moved'] == pytest.approx(own['moved'], rel=0.15)
+
+def test_phases_tell_sampling_from_learning():
+    import time
+    from motif_repro.pipeline.bench import Phases
+    phases, kept = Phases('cpu', first_memory_step=2), []
+    phases.start()
+    for step in range(3):
+        kept.append(bytearray(40*MIB))   # sampling needs 40 MiB and keeps them, learning needs 80 on top for a while
+        phases.sampled()
+        bytearray(80*MIB)
+        time.sleep(0.1)
+        phases.stepped(7)
+    assert all(row['learning_s'] - row['learning_cpu_s'] >= 0.09 and row['num_tokens'] == 7 for row in phases.rows)   # sleep isn't computing
+    assert 'sampling_mib' not in phases.rows[1]
+    assert phases.rows[2]['sampling_mib'] == pytest.approx(40, abs=3) and phases.rows[2]['learning_mib'] == pytest.approx(120, abs=3)
+
+@pytest.mark.slow
+@pytest.mark.parametrize('provider', BENCHES['rl'].providers)
+def test_everybody_takes_a_step_of_rl(provider):
+    row = run_case(Case(bench='rl', provider=provider, shape=(4, 4, 16), repeats=1))
+    assert row['status'] == 'ok' and 16 < row['num_tokens'] <= 256 and 0.2 < row['moved'] < 1.2

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['MIB', 'CHUNK', 'LOSS', 'PASSES', 'POLYNORM', 'ATTENTION', 'END_SHARE', 'GENERATE', 'CHECKED', 'UNTIMED', 'SFT',
-           'TIMES', 'MEMORY', 'BENCHES', 'KEY', 'TEXTS', 'PRODUCTS', 'HIDDEN', 'Case', 'Provider', 'reset_peak',
-           'read_peak', 'one_run', 'measure', 'naive', 'naive_upcast', 'loss_inputs', 'loss_and_gradients',
-           'one_rounding', 'check_loss', 'run_loss', 'polynorm_inputs', 'outputs_and_gradients', 'check_outputs',
-           'run_polynorm', 'naive_attention', 'attention_inputs', 'run_attention', 'generation_task', 'run_generate',
-           'run_sft', 'Bench', 'run_here', 'device_name', 'main', 'run_case', 'ChildFailed', 'in_a_child', 'columns',
-           'read_results', 'add_rows', 'axes_of', 'cases', 'run_bench', 'summary', 'rivals', 'logits_mib', 'said',
-           'table']
+           'TIMES', 'MEMORY', 'BENCHES', 'KEY', 'TEXTS', 'PRODUCTS', 'HIDDEN', 'LEARNING_RATE', 'RL', 'MEMORY_STEPS',
+           'Case', 'Provider', 'reset_peak', 'read_peak', 'one_run', 'measure', 'naive', 'naive_upcast', 'loss_inputs',
+           'loss_and_gradients', 'one_rounding', 'check_loss', 'run_loss', 'polynorm_inputs', 'outputs_and_gradients',
+           'check_outputs', 'run_polynorm', 'naive_attention', 'attention_inputs', 'run_attention', 'generation_task',
+           'run_generate', 'run_sft', 'Bench', 'run_here', 'device_name', 'main', 'run_case', 'ChildFailed',
+           'in_a_child', 'columns', 'read_results', 'add_rows', 'axes_of', 'cases', 'run_bench', 'summary', 'rivals',
+           'logits_mib', 'said', 'table', 'rl_task', 'odd_length', 'Phases', 'run_rl_steps']
 
 # %% ../../nbs/pipeline/bench.ipynb #701e0c3d
 import csv, ctypes, gc, json, os, platform, subprocess, sys, time
@@ -584,7 +584,7 @@ def run_bench(
         on_row(rows[-1])
     return rows
 
-# %% ../../nbs/pipeline/bench.ipynb #62e45df1
+# %% ../../nbs/pipeline/bench.ipynb #dde3117b
 PRODUCTS = dict(ours_recompute='matmuls_4', ours_one_pass='matmuls_3')
 
 def summary(
@@ -628,7 +628,7 @@ def _ratios(own:dict, products:dict|None, peers:dict, saving:dict)->dict:
 
 def said(row:dict)->str:
     "A row as a line."
-    numbers = [f'{row[name]:.3g} {unit}' for name, unit in (('beyond_mib', 'MiB'), ('median_s', 's')) if row.get(name) is not None]
+    numbers = [f'{row[name]:.3g} {unit}' for name, unit in (('beyond_mib', 'MiB'), ('median_s', 's'), ('steps_per_s', 'steps/s')) if row.get(name) is not None]
     return f"{row['bench']} {row['shape']} {row['dtype']} {row['provider']}: {', '.join(numbers + [row['status']]*(row['status'] != 'ok'))}"
 
 HIDDEN = ('bench', 'mode', 'device', 'versions', 'commit', 'date', 'threads', 'extra_mib', 'returned_mib', 'min_s')
@@ -640,3 +640,122 @@ def table(rows:Sequence[dict])->'Table':
     out = Table(*(name.replace('_', ' ') for name in shown))
     for row in rows: out.add_row(*(f'{value:.3g}' if isinstance(value := row.get(name), float) else str(value if value is not None else '') for name in shown))
     return out
+
+# %% ../../nbs/pipeline/bench.ipynb #8824dcdf
+def rl_task(case:Case, kind:str, folder:Path)->list[str]:  # questions
+    "Write model/ and tasks.jsonl of a case: a tiny `kind` with random weights, sums of 2 to 20 numbers."
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from motif_repro.model.loading import save_model
+    from motif_repro.model.motif import MotifForCausalLM, tiny_motif_config
+    from motif_repro.model.tokenizer import train_tokenizer
+    from motif_repro.tasks.schema import Task, write_tasks
+    rng = np.random.default_rng(case.seed)
+    texts = ['Calculate ' + ' + '.join(map(str, rng.integers(1, 100, rng.integers(2, 21)))) + '.' for _ in range(16*case.shape[0])]
+    tokenizer = train_tokenizer(texts)
+    ends = [tokenizer.eos_token_id, *rng.choice(range(8, len(tokenizer)), round(END_SHARE*len(tokenizer)), replace=False).tolist()]
+    torch.manual_seed(case.seed)
+    motif = tiny_motif_config(len(tokenizer), eos_token_id=ends)
+    shared = {name: getattr(motif, name) for name in ('vocab_size', 'hidden_size', 'intermediate_size', 'num_hidden_layers', 'eos_token_id')}
+    llama = LlamaConfig(num_attention_heads=4, num_key_value_heads=2, **shared)
+    save_model(MotifForCausalLM(motif) if kind == 'motif' else LlamaForCausalLM(llama), tokenizer, folder/'model')
+    write_tasks(folder/'tasks.jsonl', [Task(id=str(i), question=text, answer='0') for i, text in enumerate(texts)])
+    return texts
+
+def odd_length(text:str)->bool: return len(text) % 2 == 1
+
+LEARNING_RATE = 1e-5   # too small to change what is sampled within a run
+
+def _rl_ours(case:Case)->Callable:
+    from motif_repro.rl.trainer import RLJob, run_rl
+    from motif_repro.tasks.schema import Verdict
+    prompts, group_size, max_new_tokens = case.shape
+    def train(folder, texts, steps, on_sampled, on_step):
+        def judge(tasks, responses):
+            on_sampled()
+            return [Verdict('correct' if odd_length(r) else 'wrong') for r in responses]
+        job = RLJob(model=str(folder/'model'), tasks=str(folder/'tasks.jsonl'), out=str(folder/'out'), steps=steps, prompts_per_step=prompts,
+                    group_size=group_size, max_new_tokens=max_new_tokens, learning_rate=LEARNING_RATE, warmup=0., reuse=0, min_pass_rate=0.,
+                    max_pass_rate=1., min_probability=0., checkpoint_every=steps + 1, num_threads=case.threads, seed=case.seed)
+        run_rl(job, lambda row: on_step(row['num_tokens']), verify_all=judge)
+        return folder/'out/model'
+    return train
+
+def _rl_trl(case:Case, parts:int=1)->Callable:
+    from datasets import Dataset
+    from transformers import TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+    from motif_repro.model.loading import load_model
+    prompts, group_size, max_new_tokens = case.shape
+    def train(folder, texts, steps, on_sampled, on_step):
+        written = []
+        def judge(completions, completion_ids, **_):
+            on_sampled()
+            written[:] = [sum(map(len, completion_ids))]
+            return [float(odd_length(answer[0]['content'])) for answer in completions]
+        class Steps(TrainerCallback):
+            def on_step_end(self, *_, **__): on_step(written[0])
+        config = GRPOConfig(output_dir=str(folder/'out'), max_steps=steps, per_device_train_batch_size=prompts*group_size//parts, gradient_accumulation_steps=parts,
+                            num_generations=group_size, max_completion_length=max_new_tokens, learning_rate=LEARNING_RATE, lr_scheduler_type='constant',
+                            loss_type='dapo', epsilon=0.2, epsilon_high=0.28, beta=0., weight_decay=0., temperature=1., seed=case.seed, bf16=False,
+                            use_cpu=case.device == 'cpu', report_to='none', save_strategy='no', logging_strategy='no', disable_tqdm=True)
+        model, tokenizer = load_model(str(folder/'model'))
+        questions = Dataset.from_dict(dict(prompt=[[dict(role='user', content=text)] for text in texts]))
+        trainer = GRPOTrainer(model=model, processing_class=tokenizer, reward_funcs=judge, train_dataset=questions, args=config, callbacks=[Steps()])
+        torch.set_num_threads(case.threads)
+        trainer.train()
+        trainer.save_model(str(folder/'out/model'))
+        return folder/'out/model'
+    return train
+
+RL = dict(
+    ours       = Provider(make=_rl_ours, mode='run_rl, Motif', ours=True),
+    trl        = Provider(make=_rl_trl, mode='GRPOTrainer, Motif, all rows at once', package='trl'),
+    trl_parts  = Provider(make=partial(_rl_trl, parts=4), mode='GRPOTrainer, Motif, rows in four parts', package='trl'),
+    ours_llama = Provider(make=_rl_ours, mode='run_rl, Llama', ours=True),
+    trl_llama  = Provider(make=_rl_trl, mode='GRPOTrainer, Llama, all rows at once', package='trl'),
+    trl_llama_parts = Provider(make=partial(_rl_trl, parts=4), mode='GRPOTrainer, Llama, rows in four parts', package='trl'),
+)
+
+# %% ../../nbs/pipeline/bench.ipynb #94929efe
+MEMORY_STEPS = 2
+
+class Phases:
+    "Seconds, seconds of computing and peak memory of both halves of each step, told when one ends."
+    def __init__(self, device:str, first_memory_step:int): self.device, self.first, self.rows, self.now = device, first_memory_step, [], {}
+    def start(self):
+        self.base = reset_peak(self.device) if len(self.rows) >= self.first else None
+        self.now, self.wall, self.cpu = {}, time.perf_counter(), time.process_time()
+    def end(self, phase:str):
+        wall, cpu = time.perf_counter(), time.process_time()
+        self.now |= {f'{phase}_s': wall - self.wall, f'{phase}_cpu_s': cpu - self.cpu}
+        if self.base is not None:
+            self.now[f'{phase}_mib'] = (read_peak(self.device) - self.base)/MIB
+            reset_peak(self.device)
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+    def sampled(self): self.end('sampling')
+    def stepped(self, num_tokens:int):
+        self.end('learning')
+        self.rows.append(self.now | dict(num_tokens=num_tokens))
+        self.start()
+
+def run_rl_steps(case:Case, provider:Provider)->dict:
+    "Steps a second, seconds and peak memory (MiB beyond what was there when a step began) of sampling and learning."
+    from safetensors.torch import load_file
+    kind, steps = ('llama' if 'llama' in case.provider else 'motif'), 1 + case.repeats
+    with TemporaryDirectory() as folder:
+        folder = Path(folder)
+        texts, phases = rl_task(case, kind, folder), Phases(case.device, steps)
+        phases.start()
+        trained = provider.make(case)(folder, texts, steps + MEMORY_STEPS, phases.sampled, phases.stepped)
+        before, after = (load_file(path/'model.safetensors') for path in (folder/'model', trained))
+    moved = torch.cat([(after[name].float() - before[name].float()).abs().flatten() for name in before]).mean().item()
+    timed, measured = phases.rows[1:steps], phases.rows[steps:]
+    median = {name: float(np.median([row[name] for row in timed])) for name in timed[0]}
+    seconds = [row['sampling_s'] + row['learning_s'] for row in timed]
+    memory = {f'{phase}_mib': max(row[f'{phase}_mib'] for row in measured) for phase in ('sampling', 'learning') if f'{phase}_mib' in measured[0]}
+    return median | memory | dict(steps_per_s=1/float(np.median(seconds)), min_s=min(seconds), cpu_s=median['sampling_cpu_s'] + median['learning_cpu_s'],
+                                  repeats=len(timed), moved=moved/LEARNING_RATE/(steps + MEMORY_STEPS), status='ok')
+
+BENCHES['rl'] = Bench(providers=RL, run=run_rl_steps, axes='prompts × answers × new tokens', cpu=((16, 16, 64), (8, 8, 256)), gpu=((16, 16, 64),), quick=(4, 4, 16),
+                      metrics=('steps_per_s', 'min_s', 'cpu_s', 'sampling_s', 'learning_s', 'sampling_cpu_s', 'learning_cpu_s', 'sampling_mib', 'learning_mib',
+                               'num_tokens', 'moved'), dtypes=('float32',))

@@ -101,7 +101,7 @@ def audit(
 # %% ../../nbs/pipeline/cli.ipynb #8001719a
 @app.command()
 def bench(
-    which:Annotated[str, typer.Argument(metavar='loss|polynorm|attention|generate|sft', help='What to measure.')],
+    which:Annotated[str, typer.Argument(metavar='loss|polynorm|attention|generate|sft|rl', help='What to measure.')],
     out:Annotated[Optional[Path], typer.Option(help='Folder of the results.', show_default='kernels/results; none with --quick')]=None,
     provider:Annotated[list[str], typer.Option(help='Only this one; may be repeated.')]=[],
     shape:Annotated[list[str], typer.Option(metavar='N,D,V', help='This size instead of the usual ones; may be repeated.')]=[],
