@@ -7,7 +7,7 @@ __all__ = ['FOR_ALL', 'NUM_TRIALS', 'Endpoint', 'find_endpoint', 'Request', 'Rep
            'Failed', 'Broken', 'Caller', 'Ledger', 'ask_all', 'in_own_loop', 'ask_task', 'trace_of_reply',
            'collect_traces', 'TextLogprobs', 'echo_logprobs']
 
-# %% ../../nbs/alignment/client.ipynb #348759bc
+# %% ../../nbs/alignment/client.ipynb #c0d50eb8
 import asyncio, hashlib, json, os, time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import openai
-from filelock import FileLock, Timeout
 
 from .readers import split_response
 from .traces import Trace, trace_of
 from ..core.errors import UserError, nearest
-from ..core.rows import disk_errors, iter_rows, write_rows
+from ..core.rows import RowLog, open_log, write_rows
 from ..core.settings import Settings, load_settings
 from ..tasks.schema import Task
 
@@ -93,41 +92,24 @@ def split_thought(text:str)->tuple[str,str]:  # reasoning, answer
     if text.lstrip().startswith('<think>') and '</think>' not in text: return text.partition('<think>')[2].strip(), ''
     return split_response(text)
 
-# %% ../../nbs/alignment/client.ipynb #f45259be
+# %% ../../nbs/alignment/client.ipynb #efb1d1fe
 class ReplyFile:
     "Answers by key, kept in an append-only file."
-    def __init__(self, path:Path, descriptor:int, replies:dict[str,Reply]): self.path, self.descriptor, self.replies = path, descriptor, replies
+    def __init__(self, log:RowLog, replies:dict[str,Reply]): self.log, self.replies = log, replies
     def get(self, key:str)->Reply|None: return self.replies.get(key)
     def add(self, reply:Reply):
-        with disk_errors(self.path): os.write(self.descriptor, (json.dumps(asdict(reply), ensure_ascii=False) + '\n').encode())
+        self.log.add(asdict(reply))
         self.replies[reply.key] = reply
-
-def _cut_torn_line(path:Path):
-    with path.open('r+b') as f:
-        content = f.read()
-        if not content.endswith(b'\n'): f.truncate(content.rfind(b'\n') + 1)
 
 @contextmanager
 def open_replies(path:str|Path):  # `.jsonl`; made if need be
     "The file of answers, for this process alone."
-    path = Path(path)
-    if path.suffix != '.jsonl': raise UserError(f"{path}: answers are kept as lines; name it .jsonl")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        lock = FileLock(f'{path}.lock')
-        try: lock.acquire(timeout=0)
-        except Timeout: raise UserError(f"{path}: another run is writing here; wait for it or choose another file") from None
-    try:
-        _cut_torn_line(path)
+    with open_log(path) as log:
         replies = {}
-        for number, row, reason in iter_rows(path):
+        for number, row in enumerate(log.rows, 1):
             try: replies[row['key']] = Reply(**row)
-            except (TypeError, KeyError) as e: raise UserError(f"{path}, row {number}: {reason or e}; no answer of ours, remove the line") from e
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-        try: yield ReplyFile(path, descriptor, replies)
-        finally: os.close(descriptor)
-    finally: lock.release()
+            except (TypeError, KeyError) as e: raise UserError(f"{path}, row {number}: {e}; no answer of ours, remove the line") from e
+        yield ReplyFile(log, replies)
 
 # %% ../../nbs/alignment/client.ipynb #bdac06d0
 class Failed(Exception):
