@@ -12,7 +12,7 @@ from motif_repro.core.rows import content_hash
 from motif_repro.model.loading import load_model, save_model
 from motif_repro.model.motif import MotifForCausalLM, tiny_motif_config
 from motif_repro.model.tokenizer import train_tokenizer
-from motif_repro.rl.rollouts import to_learn_from
+
 from motif_repro.rl.trainer import RLJob, run_rl
 from motif_repro.tasks.schema import Task, Verdict, write_tasks
 

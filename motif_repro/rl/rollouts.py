@@ -6,7 +6,8 @@
 __all__ = ['Trajectory', 'continued', 'begin_groups', 'is_complete', 'write_groups', 'judge_groups', 'gathered',
            'with_advantages', 'rollout_metrics', 'PolicyBatch', 'lay_out_policy', 'micro_batches']
 
-# %% ../../nbs/rl/rollouts.ipynb #9fcb0565
+# %% ../../nbs/rl/rollouts.ipynb #fc20a761
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -120,7 +121,7 @@ def judge_groups(
         return replace(t, verdict=verdict.verdict, reward=reward, detail='' if reward is not None else verdict.detail)
     return [[judged(t) for t in group] if is_complete(group, max_new_tokens) else group for group in groups]
 
-# %% ../../nbs/rl/rollouts.ipynb #7b53af20
+# %% ../../nbs/rl/rollouts.ipynb #273d7271
 def gathered(items:list)->list:   # each process's list, taken in turn: the inverse of dealing
     "The items of all processes, on all of them."
     if not dist.is_initialized() or dist.get_world_size() == 1: return items
@@ -133,16 +134,20 @@ def with_advantages(
     *,
     scale_rewards:str='group',      # see `group_advantages`; or 'domain': by the spread of the domain's rewards
     leave_one_out:bool=False,
+    charge:Callable|None=None,      # lengths [B] → what they add to the rewards [B], as `overlong_penalty`
 )->list[Trajectory]:                # in order
     "How much better than its group each answer did."
-    if scale_rewards != 'domain': return _advantages(groups, scale_rewards, leave_one_out)
-    by_domain = {domain: iter(_advantages([g for g in groups if g[0].domain == domain], 'batch', leave_one_out)) for domain in {g[0].domain for g in groups}}
+    options = dict(leave_one_out=leave_one_out, charge=charge)
+    if scale_rewards != 'domain': return _advantages(groups, scale_rewards, **options)
+    by_domain = {d: iter(_advantages([g for g in groups if g[0].domain == d], 'batch', **options)) for d in {g[0].domain for g in groups}}
     return [next(by_domain[group[0].domain]) for group in groups for _ in group]
 
-def _advantages(groups:list[list[Trajectory]], scale_rewards:str, leave_one_out:bool)->list[Trajectory]:
+def _advantages(groups:list[list[Trajectory]], scale_rewards:str, leave_one_out:bool, charge:Callable|None)->list[Trajectory]:
     answers = [t for group in groups for t in group]
     if not answers: return []
-    advantages = group_advantages([t.reward for t in answers], len(groups[0]), scale_rewards=scale_rewards, leave_one_out=leave_one_out)
+    rewards = torch.tensor([math.nan if t.reward is None else t.reward for t in answers])
+    if charge: rewards = rewards + charge(torch.tensor([len(t.ids) for t in answers]))
+    advantages = group_advantages(rewards, len(groups[0]), scale_rewards=scale_rewards, leave_one_out=leave_one_out)
     return [replace(t, advantage=advantage) for t, advantage in zip(answers, advantages.tolist(), strict=True)]
 
 # %% ../../nbs/rl/rollouts.ipynb #50872bef
