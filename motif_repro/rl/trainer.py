@@ -202,7 +202,7 @@ def lay_out(part:list[Trajectory], trajectories:list[Trajectory], pad_id:int, de
 
 def on(batch:PolicyBatch, device)->PolicyBatch: return PolicyBatch(**{name: t.to(device) for name, t in vars(batch).items()})
 
-# %% ../../nbs/rl/trainer.ipynb #35590d2a
+# %% ../../nbs/rl/trainer.ipynb #0d1021f7
 def update(
     engine,                         # DeepSpeed engine around PolicyLogprobs
     trajectories:list[Trajectory],  # of all processes; at least one
@@ -218,7 +218,7 @@ def update(
     batches = [lay_out(part, trajectories, pad_id, engine.device) for part in shared_out(trajectories, job.micro_tokens)]
     bound = update_bound(engine, batches, job) if job.correction == 'm2po' else None
     for group in engine.optimizer.param_groups: group['lr'] = lr
-    sums, seen = torch.zeros(2, device=engine.device), []   # loss; divergence from the reference, over tokens
+    sums, seen = torch.zeros(2, dtype=torch.float64, device=engine.device), []   # loss; divergence from the reference, over tokens
     for i, batch in enumerate(batches):
         engine.set_gradient_accumulation_boundary(i + 1 == len(batches))
         terms = dict(entropy_coef=entropy_coef)
@@ -228,7 +228,7 @@ def update(
             with torch.no_grad(): terms['ref_logp'] = reference(batch.input_ids, batch.labels)
         loss, health = batch_loss(logp, batch, job, bound=bound, **totals, **terms)
         engine.backward(loss*world)
-        sums += torch.stack([loss.detach(), loss.new_tensor(health.get('ref_kl', 0.)*health['num_tokens'])])
+        sums += torch.stack([loss.detach().double(), sums.new_tensor(health.get('ref_kl', 0.)*health['num_tokens'])])
         seen.append((batch, logp.detach()))
     plain = not engine.zero_optimization()   # then the engine keeps no norm, and clips in place
     norm = get_total_norm([p.grad for p in engine.parameters() if p.grad is not None]) if plain else None
