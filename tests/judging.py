@@ -14,5 +14,6 @@ def fails(task, response):
         while True: print('x'*1000, file=sys.stderr), print('x'*1000)
     if task.id == 'fills': return len('x'*2**40)
     if task.id == 'dies': os._exit(1)
-    if task.id == 'raises' and not begins_with_a_number(task, response): raise KeyError('no number')
-    return begins_with_a_number(task, response)
+    found = response.strip()[:1].isdigit()
+    if task.id == 'raises' and not found: raise KeyError('no number')
+    return found

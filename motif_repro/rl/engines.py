@@ -85,7 +85,7 @@ class KitEngine:
         for layer in gathered_layers(model):
             for name, weight in layer.items(): own[name].copy_(weight)
 
-# %% ../../nbs/rl/engines.ipynb #dd3c9f25
+# %% ../../nbs/rl/engines.ipynb #a8ddf9c9
 AS_IT_IS = dict(top_k=-1, min_p=0., repetition_penalty=1., return_token_ids=True)   # of vLLM: nothing is cut off, tokens come as ids
 RELOAD = dict(path='/collective_rpc', body=dict(method='reload_weights'))            # of vLLM in its development mode
 
@@ -101,6 +101,7 @@ class ServerEngine:
     sampling: Mapping = field(default_factory=lambda: AS_IT_IS)  # added to every request
     reload: Mapping = field(default_factory=lambda: RELOAD)      # what tells it to read the weights again
     timeout_s: float = 1800.    # longest wait for an answer
+    max_retries: int = 6        # of a request to a server that is overloaded or out of reach
     overlaps = True
 
     def write(self, prompts, own, *, num_samples, max_new_tokens, seed):
@@ -109,7 +110,8 @@ class ServerEngine:
 
     async def _write(self, bodies:list[dict])->list[list[Completion]]:
         gate = asyncio.Semaphore(self.concurrency)
-        async with openai.AsyncOpenAI(base_url=self.endpoint.address, api_key=self.endpoint.key, timeout=self.timeout_s, max_retries=6) as client:
+        async with openai.AsyncOpenAI(base_url=self.endpoint.address, api_key=self.endpoint.key, timeout=self.timeout_s,
+                                      max_retries=self.max_retries) as client:
             async def one(body):
                 async with gate:
                     answer = await client.completions.create(model=self.served, temperature=1., top_p=1., logprobs=1, **body, extra_body=dict(self.sampling))
@@ -166,12 +168,12 @@ def save_layers(
         if folder.exists(): os.replace(folder, Path(tmp)/'old')
         os.replace(new, folder)
 
-# %% ../../nbs/rl/engines.ipynb #867d613d
+# %% ../../nbs/rl/engines.ipynb #db353a97
 class _Completions(BaseHTTPRequestHandler):
     def do_POST(self):
         body, server = json.loads(self.rfile.read(int(self.headers['Content-Length']))), self.server
         with server.lock: reply = server.complete(body) if self.path == '/v1/completions' else server.reload(body)
-        self.send_response(200 if reply is not None else 404)
+        self.send_response(503 if reply is None else 200)
         self.end_headers()
         self.wfile.write(json.dumps(reply).encode())
     def log_message(self, *args): pass
@@ -186,7 +188,7 @@ class ModelServer(ThreadingHTTPServer):
     @property
     def endpoint(self)->Endpoint: return Endpoint('own', f'http://localhost:{self.server_port}/v1')
 
-    def complete(self, body:dict)->dict:
+    def complete(self, body:dict)->dict|None:   # None: not now
         self.bodies.append(body)
         uniform = torch.rand(1, body['n'], body['max_tokens'], generator=torch.Generator().manual_seed(body['seed']))
         [answers] = sample_ids(self.model, self.tokenizer, [body['prompt']], uniform, temperature=body['temperature'])
