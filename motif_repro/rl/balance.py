@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.errors import UserError, nearest
 
-# %% ../../nbs/rl/balance.ipynb #aff0db16
+# %% ../../nbs/rl/balance.ipynb #f3b425d0
 def quotas(
     shares:dict[str,float],    # of each domain; they need not add up to 1
     num:int,                   # tasks of the step
@@ -29,10 +29,8 @@ def quotas(
     counts = np.diff(np.floor(ends + np.random.default_rng([seed, step]).random()), prepend=0).astype(int)
     most = np.array([available[d] for d in domains])
     if num > most.sum(): raise UserError(f"a step takes {num} different tasks, and all domains together have {most.sum()}; add some")
-    while (counts > most).any():
-        over, room = (counts - most).clip(0).sum(), np.flatnonzero(counts < most)
-        counts = counts.clip(max=most)
-        for i in room[:over]: counts[i] += 1
+    counts = counts.clip(max=most)
+    while left := num - counts.sum(): counts[np.flatnonzero(counts < most)[:left]] += 1
     return dict(zip(domains, counts.tolist()))
 
 # %% ../../nbs/rl/balance.ipynb #0ec34584
@@ -56,14 +54,16 @@ class Progress:
         total = sum(moving.values())
         return {d: self.floor/len(domains) + (1 - self.floor)*(moving[d]/total if total else 1/len(domains)) for d in domains}
 
-# %% ../../nbs/rl/balance.ipynb #cca2311b
+# %% ../../nbs/rl/balance.ipynb #009f2ab3
 BALANCES = ('equal', 'weights', 'progress')
 
 def check_balance(balance:str, weights:dict[str,float]):
     "Refuse a balance that isn't one."
     if balance not in BALANCES: raise UserError(f"balance='{balance}': {nearest(balance, BALANCES)}")
-    if (balance == 'weights') != bool(weights): raise UserError(f"balance='{balance}' with domain_weights={weights}: give weights with 'weights', and only then")
-    if any(w < 0 for w in weights.values()) or weights and not sum(weights.values()): raise UserError(f"domain_weights={weights}: none may be below 0, nor all 0")
+    if (balance == 'weights') != bool(weights):
+        raise UserError(f"balance='{balance}' with domain_weights={weights}: give weights with 'weights', and only then")
+    if any(w < 0 for w in weights.values()) or weights and not sum(weights.values()):
+        raise UserError(f"domain_weights={weights}: none may be below 0, nor all 0")
 
 def domain_shares(
     balance:str,
@@ -74,5 +74,6 @@ def domain_shares(
     "Shares of a step's tasks."
     if balance == 'equal': return None
     if balance == 'progress': return progress.shares(domains)
-    if set(weights) != set(domains): raise UserError(f"domain_weights are of {sorted(weights)}, the tasks of {sorted(domains)}; name each domain once")
+    if set(weights) != set(domains):
+        raise UserError(f"domain_weights are of {sorted(weights)}, the tasks of {sorted(domains)}; name each domain once")
     return weights

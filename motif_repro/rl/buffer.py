@@ -29,7 +29,7 @@ class Held:
 
 REASONS = ('no_reward', 'no_advantage', 'stale', 'used_up', 'held_back')
 
-# %% ../../nbs/rl/buffer.ipynb #884843f5
+# %% ../../nbs/rl/buffer.ipynb #a7630ee4
 @dataclass(kw_only=True)
 class TrajectoryBuffer:
     "Trajectories of several policies, for a step to learn from."
@@ -74,7 +74,7 @@ class TrajectoryBuffer:
     def _best(self, version:int)->list[Held]:
         if self.max_rows is None: return list(self.held)
         groups = {}
-        for h in self.held: groups.setdefault((h.trajectory.task_id, h.trajectory.step), []).append(h)
+        for h in self.held: groups.setdefault((h.trajectory.task_id, h.trajectory.oldest), []).append(h)   # begun together, perhaps not ended
         def worth(group):
             return sum(h.usefulness*self.age_discount**(version - h.trajectory.oldest) for h in group)/len(group)
         chosen = []

@@ -85,7 +85,7 @@ class KitEngine:
         for layer in gathered_layers(model):
             for name, weight in layer.items(): own[name].copy_(weight)
 
-# %% ../../nbs/rl/engines.ipynb #a8ddf9c9
+# %% ../../nbs/rl/engines.ipynb #681f1e9d
 AS_IT_IS = dict(top_k=-1, min_p=0., repetition_penalty=1., return_token_ids=True)   # of vLLM: nothing is cut off, tokens come as ids
 RELOAD = dict(path='/collective_rpc', body=dict(method='reload_weights'))            # of vLLM in its development mode
 
@@ -105,8 +105,8 @@ class ServerEngine:
     overlaps = True
 
     def write(self, prompts, own, *, num_samples, max_new_tokens, seed):
-        def body(i): return dict(prompt=prompts[i], n=num_samples, max_tokens=max_new_tokens, seed=random.Random(f'{seed} {i}').getrandbits(31))
-        return in_own_loop(self._write([body(i) for i in own]))
+        seeds = {i: random.Random(f'{seed} {i}').getrandbits(31) for i in own}
+        return in_own_loop(self._write([dict(prompt=prompts[i], n=num_samples, max_tokens=max_new_tokens, seed=seeds[i]) for i in own]))
 
     async def _write(self, bodies:list[dict])->list[list[Completion]]:
         gate = asyncio.Semaphore(self.concurrency)
@@ -114,7 +114,8 @@ class ServerEngine:
                                       max_retries=self.max_retries) as client:
             async def one(body):
                 async with gate:
-                    answer = await client.completions.create(model=self.served, temperature=1., top_p=1., logprobs=1, **body, extra_body=dict(self.sampling))
+                    answer = await client.completions.create(model=self.served, temperature=1., top_p=1., logprobs=1, **body,
+                                                             extra_body=dict(self.sampling))
                 choices = sorted(answer.choices, key=lambda choice: choice.index)
                 if len(choices) != body['n']: raise self._refused(f"{len(choices)} answers came for n={body['n']}")
                 return [self._completion(choice) for choice in choices]
@@ -136,8 +137,10 @@ class ServerEngine:
         if dist.is_initialized(): dist.barrier()   # all weights are there
         if _is_first():
             address = self.endpoint.address.removesuffix('/v1') + self.reload['path']
-            try: httpx.post(address, json=self.reload['body'], headers=dict(Authorization=f'Bearer {self.endpoint.key}'), timeout=self.timeout_s).raise_for_status()
-            except httpx.HTTPError as e: raise UserError(f"{address}: the server takes no new weights ({e}); vLLM does with VLLM_SERVER_DEV_MODE=1") from e
+            asked = dict(json=self.reload['body'], headers=dict(Authorization=f'Bearer {self.endpoint.key}'), timeout=self.timeout_s)
+            try: httpx.post(address, **asked).raise_for_status()
+            except httpx.HTTPError as e:
+                raise UserError(f"{address}: the server takes no new weights ({e}); vLLM does with VLLM_SERVER_DEV_MODE=1") from e
         if dist.is_initialized(): dist.barrier()   # nobody asks before it has them
 
     def _refused(self, why:str)->UserError: return UserError(f"{self.endpoint.address}, model '{self.served}': {why}")
@@ -168,7 +171,7 @@ def save_layers(
         if folder.exists(): os.replace(folder, Path(tmp)/'old')
         os.replace(new, folder)
 
-# %% ../../nbs/rl/engines.ipynb #db353a97
+# %% ../../nbs/rl/engines.ipynb #207f434f
 class _Completions(BaseHTTPRequestHandler):
     def do_POST(self):
         body, server = json.loads(self.rfile.read(int(self.headers['Content-Length']))), self.server
@@ -192,7 +195,8 @@ class ModelServer(ThreadingHTTPServer):
         self.bodies.append(body)
         uniform = torch.rand(1, body['n'], body['max_tokens'], generator=torch.Generator().manual_seed(body['seed']))
         [answers] = sample_ids(self.model, self.tokenizer, [body['prompt']], uniform, temperature=body['temperature'])
-        return dict(id='1', object='text_completion', created=0, model=body['model'], choices=[self.choice(i, a) for i, a in enumerate(answers)])
+        choices = [self.choice(i, answer) for i, answer in enumerate(answers)]
+        return dict(id='1', object='text_completion', created=0, model=body['model'], choices=choices)
 
     def choice(self, i:int, answer:Completion)->dict:
         return dict(index=i, text=answer.text, finish_reason='stop' if answer.finished else 'length', token_ids=answer.ids,

@@ -21,7 +21,7 @@ from .objective import group_advantages
 from ..tasks.schema import NO_REWARD, Task, Verdict
 from ..training.packing import IGNORE
 
-# %% ../../nbs/rl/rollouts.ipynb #950236c2
+# %% ../../nbs/rl/rollouts.ipynb #fab7b7f0
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
     "An answer, as training needs it."
@@ -36,7 +36,7 @@ class Trajectory:
     reward: float|None   # None: the verifier failed, or could have been bent
     advantage: float     # 0 where the group agrees or there is no reward
     earlier: list[list[int]] = field(default_factory=list)   # [step, tokens] of older policies that wrote its beginning
-    old_logps: list[float] = field(default_factory=list)     # by the trainer when it was first learned from; empty: `logps` are the trainer's
+    old_logps: list[float] = field(default_factory=list)     # by the trainer, before it learned from it; empty: the same as `logps`
     detail: str = ''     # why there is no reward
 
     @property
@@ -59,7 +59,7 @@ def continued(
     return replace(start, step=step, ids=start.ids + answer.ids, logps=start.logps + answer.logps, finished=answer.finished,
                    earlier=start.earlier + [[start.step, written]])
 
-# %% ../../nbs/rl/rollouts.ipynb #a00e716d
+# %% ../../nbs/rl/rollouts.ipynb #f3fbe22a
 def begin_groups(
     tasks:Sequence[Task],
     tokenizer,
@@ -68,8 +68,9 @@ def begin_groups(
 )->list[list[Trajectory]]:
     "Empty answers, a group for each task."
     prompts = encode_prompts([chat_prompt(task.question, tokenizer) for task in tasks], tokenizer)
-    return [[Trajectory(task_id=task.id, domain=task.domain, step=step, prompt=prompt, ids=[], logps=[], finished=False, verdict='', reward=None,
-                        advantage=0.)]*group_size for task, prompt in zip(tasks, prompts)]
+    empty = dict(ids=[], logps=[], finished=False, verdict='', reward=None, advantage=0.)
+    return [[Trajectory(task_id=task.id, domain=task.domain, step=step, prompt=prompt, **empty)]*group_size
+            for task, prompt in zip(tasks, prompts)]
 
 def is_complete(group:list[Trajectory], max_new_tokens:int)->bool:
     "Whether each answer came to its end, or to the longest length."
@@ -92,7 +93,8 @@ def write_groups(
     own = [i for i, g in enumerate(new) if g in mine]
     begun = engine.write([groups[g][0].prompt for g in new], own, num_samples=len(groups[0]), max_new_tokens=cap, seed=seed) if own else []
     for i, answers in zip(own, begun):
-        mine[new[i]] = [replace(t, step=step, ids=a.ids, logps=a.logps, finished=a.finished) for t, a in zip(groups[new[i]], answers, strict=True)]
+        pairs = zip(groups[new[i]], answers, strict=True)
+        mine[new[i]] = [replace(t, step=step, ids=a.ids, logps=a.logps, finished=a.finished) for t, a in pairs]
     old = [(g, i) for g, group in enumerate(groups) for i, t in enumerate(group) if t.ids and not is_complete([t], max_new_tokens)]
     own = [n for n, (g, _) in enumerate(old) if g in mine]
     prompts = [groups[g][i].prompt + groups[g][i].ids for g, i in old]
@@ -169,7 +171,7 @@ def _mean(values:Iterable[float])->float:
     values = list(values)
     return sum(values)/len(values)
 
-# %% ../../nbs/rl/rollouts.ipynb #e12bbce3
+# %% ../../nbs/rl/rollouts.ipynb #ea5779f8
 @dataclass(frozen=True)
 class PolicyBatch:
     "Trajectories of one micro-batch; T is its longest one less its last token, which predicts nothing."
@@ -191,7 +193,8 @@ def lay_out_policy(trajectories:Sequence[Trajectory], pad_id:int)->PolicyBatch:
         start, end = len(t.prompt) - 1, len(t.prompt) + len(t.ids) - 1
         ids[row, :end] = torch.tensor((t.prompt + t.ids)[:-1])
         labels[row, start:end], behaviour[row, start:end], old[row, start:end] = map(torch.tensor, (t.ids, t.logps, t.old_logps or t.logps))
-    return PolicyBatch(ids, labels, behaviour, old, *(torch.tensor(column) for column in zip(*((t.advantage, t.step) for t in trajectories))))
+    columns = zip(*((t.advantage, t.step) for t in trajectories))
+    return PolicyBatch(ids, labels, behaviour, old, *map(torch.tensor, columns))
 
 def micro_batches(
     trajectories:Sequence[Trajectory],

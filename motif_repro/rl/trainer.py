@@ -9,9 +9,9 @@ __all__ = ['CORRECTIONS', 'OVERLONG', 'RLJob', 'PolicyLogprobs', 'batch_loss', '
            'end_rollouts', 'count_answers', 'Stopwatch', 'rl_step', 'held_out_scores', 'look_back', 'make_writer',
            'start_run', 'run_rl', 'train', 'RunLog', 'print_rewards', 'launch_rl', 'main']
 
-# %% ../../nbs/rl/trainer.ipynb #09c97100
+# %% ../../nbs/rl/trainer.ipynb #c75a582a
 import json, math, signal, sys, time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -35,17 +35,18 @@ from .buffer import TrajectoryBuffer, buffer_metrics, load_buffer, save_buffer
 from .difficulty import PassRates, choose_tasks, in_band
 from .engines import KitEngine, RolloutEngine, ServerEngine, mismatch_metrics, save_layers
 from .guard import Guard, check_guard
-from .objective import next_entropy_coef, overlong_penalty, policy_health, policy_loss, second_moment_bound, second_moment_mask
-from .rollouts import (PolicyBatch, Trajectory, begin_groups, gathered, is_complete, judge_groups, lay_out_policy, micro_batches,
-                                     rollout_metrics, with_advantages, write_groups)
+from .objective import (next_entropy_coef, overlong_penalty, policy_health, policy_loss, second_moment_bound,
+                                      second_moment_mask)
+from .rollouts import (PolicyBatch, Trajectory, begin_groups, gathered, is_complete, judge_groups, lay_out_policy,
+                                     micro_batches, rollout_metrics, with_advantages, write_groups)
 from ..tasks.rewards import RewardFunction
 from ..tasks.schema import Task, read_tasks
 from ..tasks.verify import verify_all
 from ..training.packing import IGNORE
-from ..training.trainer import (CompletionLoss, MetricsLog, keep_metrics, learning_rate, load_checkpoint, make_engine, make_universal,
-                                          print_steps, save_checkpoint, start_process_group, told_to_end, torchrun)
+from ..training.trainer import (CompletionLoss, MetricsLog, keep_metrics, learning_rate, load_checkpoint, make_engine,
+                                          make_universal, print_steps, save_checkpoint, start_process_group, told_to_end, torchrun)
 
-# %% ../../nbs/rl/trainer.ipynb #fe863bfe
+# %% ../../nbs/rl/trainer.ipynb #4e0bcc1a
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
 OVERLONG = ('none', 'mask', 'penalty')
 
@@ -88,9 +89,10 @@ class RLJob:
     # what is learned from it
     scale_rewards: str = 'group'    # see `with_advantages`
     leave_one_out: bool = False
-    overlong: str = 'none'          # answers that are cut: 'mask' learns nothing from them, 'penalty' charges for length before it comes to that
+    overlong: str = 'none'          # 'mask': answers that are cut teach nothing; 'penalty': their length is charged for before that
     overlong_cache: int = 0         # the last tokens of max_new_tokens, that 'penalty' charges for
     reuse: int = 1                  # steps after its own at which a trajectory is learned from again
+    max_rows: int = 0               # answers that a step learns from, in whole groups, the most useful first; 0: all that the buffer holds
     correction: str = 'clip'        # of the distance between the policy that sampled and the one in training; see below
     updates_per_step: int = 1       # optimiser steps into which a step's trajectories are divided
     loss_type: str = 'dapo'         # see `policy_loss`, also for the next
@@ -116,9 +118,10 @@ class RLJob:
     guard_action: str = 'roll_back' # then: go on from that checkpoint, or 'stop' there
     # how it is computed
     micro_tokens: int = 4096        # of a micro-batch, padding included
-    zero_stage: int = 0             # as for TrainJob, also the next two
+    zero_stage: int = 0             # as for TrainJob, also the next three
     bf16: bool = False
     checkpoint_policy: str = 'none'
+    tiled_mlp: int = 0
     checkpoint_every: int = 5       # steps; a killed run loses at most so many
     seed: int = 0
     num_threads: int = 1
@@ -129,11 +132,14 @@ class RLJob:
         if self.group_size < 2:
             raise UserError(f"group_size={self.group_size}: an answer alone has nothing to be compared with; take 2 or more")
         if self.tokens_per_step and self.max_new_tokens % self.tokens_per_step:
-            raise UserError(f"tokens_per_step={self.tokens_per_step} must divide max_new_tokens={self.max_new_tokens}; an answer is written in equal pieces")
+            raise UserError(f"tokens_per_step={self.tokens_per_step} must divide max_new_tokens={self.max_new_tokens} "
+                            "evenly: an answer is written in equal pieces")
         if self.engine != 'kit' and not (self.served and self.served_folder):
-            raise UserError(f"engine='{self.engine}' is a server: give `served`, the model's name there, and `served_folder`, where it reads weights")
+            raise UserError(f"engine='{self.engine}' is a server: give `served`, the model's name there, and `served_folder`, "
+                            "where it reads weights")
         if (self.overlong == 'penalty') != bool(self.overlong_cache):
-            raise UserError(f"overlong='{self.overlong}' with overlong_cache={self.overlong_cache}: 'penalty' needs it above 0, and nothing else does")
+            raise UserError(f"overlong='{self.overlong}' with overlong_cache={self.overlong_cache}: 'penalty' needs it above 0, "
+                            "and nothing else does")
         check_balance(self.balance, self.domain_weights)
         check_guard(self.guard_every, self.guard_tasks, self.guard_drop, self.guard_action)
 
@@ -156,10 +162,10 @@ class RLJob:
         "What the loss and its health have to agree on."
         return {name: getattr(self, name) for name in ('loss_type', 'importance_sampling_level', 'epsilon_low', 'epsilon_high', 'delta')}
 
-# %% ../../nbs/rl/trainer.ipynb #d9156819
+# %% ../../nbs/rl/trainer.ipynb #02283623
 class PolicyLogprobs(CompletionLoss):
     "A causal LM as a function from a batch to the log-probabilities of its labels; 0 where they are ignored."
-    def forward(self, input_ids:Tensor, labels:Tensor, with_entropy:bool=False):  # [B, T] each → [B, T]; and the entropy at each token, [B, T]
+    def forward(self, input_ids:Tensor, labels:Tensor, with_entropy:bool=False):  # [B, T] each → [B, T]; and each token's entropy
         inputs, targets = dict(input_ids=input_ids, use_cache=False), labels.flatten()
         if self.fused:
             head, hidden = self.model.get_output_embeddings(), self.model.base_model(**inputs).last_hidden_state
@@ -169,7 +175,7 @@ class PolicyLogprobs(CompletionLoss):
         logp = every.gather(-1, labels.clamp(min=0)[..., None])[..., 0].where(labels != IGNORE, 0)
         return (logp, -(every.exp()*every).sum(-1).where(labels != IGNORE, 0)) if with_entropy else logp
 
-# %% ../../nbs/rl/trainer.ipynb #3b43c1d1
+# %% ../../nbs/rl/trainer.ipynb #d35386a0
 def batch_loss(
     logp:Tensor,        # under the policy in training, [B, T]
     batch:PolicyBatch,
@@ -183,8 +189,8 @@ def batch_loss(
     if job.correction == 'clip': old = batch.old
     if job.correction == 'none': behaviour = None
     if job.correction == 'm2po': mask, cap = second_moment_mask(old - behaviour, mask, job.second_moment, bound), math.inf
-    return policy_loss(logp, old, batch.advantages, mask, **job.clip, behaviour_logp=behaviour, behaviour_mode=job.behaviour_mode, weight_cap=cap,
-                       weight_floor=job.weight_floor, beta=job.beta, kl_estimator=job.kl_estimator, use_bias_correction_kl=job.use_bias_correction_kl,
+    as_asked = {name: getattr(job, name) for name in ('behaviour_mode', 'weight_floor', 'beta', 'kl_estimator', 'use_bias_correction_kl')}
+    return policy_loss(logp, old, batch.advantages, mask, **job.clip, **as_asked, behaviour_logp=behaviour, weight_cap=cap,
                        max_completion_length=job.max_new_tokens, **terms)
 
 # %% ../../nbs/rl/trainer.ipynb #2f6b461b
@@ -202,7 +208,7 @@ def lay_out(part:list[Trajectory], trajectories:list[Trajectory], pad_id:int, de
 
 def on(batch:PolicyBatch, device)->PolicyBatch: return PolicyBatch(**{name: t.to(device) for name, t in vars(batch).items()})
 
-# %% ../../nbs/rl/trainer.ipynb #0d1021f7
+# %% ../../nbs/rl/trainer.ipynb #08d20031
 def update(
     engine,                         # DeepSpeed engine around PolicyLogprobs
     trajectories:list[Trajectory],  # of all processes; at least one
@@ -212,8 +218,8 @@ def update(
     *,
     reference:nn.Module|None=None,  # PolicyLogprobs of the reference model, for beta
     entropy_coef:float=0.,
-)->tuple[dict,list[tuple[PolicyBatch,Tensor]]]:  # loss, grad_norm; this process's micro-batches with their log-probabilities before the update
-    "One optimiser step, on this process's share of the trajectories."
+)->tuple[dict,list[tuple[Tensor,...]]]:  # loss, grad_norm; of each micro-batch: logp before the update, behaviour, mask, advantages, steps
+    "One optimiser step, on this process's share of the trajectories; what it reports is of all processes."
     world, totals = dist.get_world_size(), dict(num_tokens=sum(len(t.ids) for t in trajectories), num_sequences=len(trajectories))
     batches = [lay_out(part, trajectories, pad_id, engine.device) for part in shared_out(trajectories, job.micro_tokens)]
     bound = update_bound(engine, batches, job) if job.correction == 'm2po' else None
@@ -222,20 +228,20 @@ def update(
     for i, batch in enumerate(batches):
         engine.set_gradient_accumulation_boundary(i + 1 == len(batches))
         terms = dict(entropy_coef=entropy_coef)
-        logp = engine(batch.input_ids, batch.labels, entropy_coef > 0)
+        logp = engine(batch.input_ids, batch.labels, entropy_coef != 0)
         if entropy_coef: logp, terms['entropy'] = logp
         if job.beta:
             with torch.no_grad(): terms['ref_logp'] = reference(batch.input_ids, batch.labels)
         loss, health = batch_loss(logp, batch, job, bound=bound, **totals, **terms)
         engine.backward(loss*world)
         sums += torch.stack([loss.detach().double(), sums.new_tensor(health.get('ref_kl', 0.)*health['num_tokens'])])
-        seen.append((batch, logp.detach()))
+        seen.append(tuple(x.detach().cpu() for x in (logp, batch.behaviour, batch.mask, batch.advantages, batch.steps)))
     plain = not engine.zero_optimization()   # then the engine keeps no norm, and clips in place
     norm = get_total_norm([p.grad for p in engine.parameters() if p.grad is not None]) if plain else None
     engine.step()
     dist.all_reduce(sums)
     done = dict(loss=sums[0].item(), grad_norm=float(norm if plain else engine.get_global_grad_norm()))
-    return done | (dict(ref_kl=sums[1].item()/totals['num_tokens']) if job.beta else {}), seen
+    return done | (dict(ref_kl=sums[1].item()/totals['num_tokens']) if job.beta else {}), gathered(seen)
 
 @torch.no_grad()
 def update_bound(engine, batches:list[PolicyBatch], job:RLJob)->float:
@@ -244,7 +250,7 @@ def update_bound(engine, batches:list[PolicyBatch], job:RLJob)->float:
     everywhere = gathered(apart)
     return second_moment_bound(everywhere, [torch.ones_like(x, dtype=torch.bool) for x in everywhere], job.second_moment)
 
-# %% ../../nbs/rl/trainer.ipynb #d2d9581f
+# %% ../../nbs/rl/trainer.ipynb #2da0bc37
 def learn(
     engine,
     trajectories:list[Trajectory],  # fresh ones and old ones; none: nothing is learned
@@ -260,22 +266,20 @@ def learn(
     if not parts: return dict(loss=0., grad_norm=0., lr=lr, learned_tokens=0)
     done, seen = zip(*(update(engine, part, job, lr, pad_id, **terms) for part in parts))
     means = {name: sum(d[name] for d in done)/len(done) for name in done[0]}
-    seen = [gathered([(on(batch, 'cpu'), logp.cpu()) for batch, logp in part]) for part in seen]
-    new = [(logp[mask], batch.behaviour[mask]) for batch, logp in seen[0] for mask in [batch.mask & (batch.steps == step)[:, None]]]
+    new = [(logp[own], behaviour[own]) for logp, behaviour, mask, _, steps in seen[0] for own in [mask & (steps == step)[:, None]]]
     mismatch = {} if job.engine != 'kit' else mismatch_metrics(*map(torch.cat, zip(*new)), job.mismatch_bound)
-    logp, behaviour, mask = (joined([column(*b) for part in seen for b in part])
-                             for column in (lambda b, logp: logp, lambda b, logp: b.behaviour, lambda b, logp: b.mask))
-    health = policy_health(logp, behaviour, torch.cat([b.advantages for part in seen for b, _ in part]), mask, **job.clip)
+    logp, behaviour, mask, advantages, _ = zip(*(micro_batch for part in seen for micro_batch in part))
+    health = policy_health(joined(logp), joined(behaviour), torch.cat(advantages), joined(mask), **job.clip)
     del health['zero_advantage']   # 0: groups that agree don't come here; `rollout_metrics` counts them
     reused = sum(t.step < step for t in trajectories)/len(trajectories)
     return means | dict(lr=lr, learned_tokens=health.pop('num_tokens'), reused=reused) | mismatch | health
 
-def joined(tensors:list[Tensor])->Tensor:
+def joined(tensors:Sequence[Tensor])->Tensor:
     "Tensors [b, t] of different widths as one, filled up with zeros."
     width = max(t.shape[1] for t in tensors)
     return torch.cat([pad(t, (0, width - t.shape[1])) for t in tensors])
 
-# %% ../../nbs/rl/trainer.ipynb #8ae2b684
+# %% ../../nbs/rl/trainer.ipynb #59f97ac0
 @torch.no_grad()
 def read_again(
     engine,
@@ -292,9 +296,10 @@ def read_again(
         found |= {number[id(t)]: row[mask].tolist() for t, row, mask in zip(part, logp, batch.mask)}
     found = {i: logps for share in gathered([found]) for i, logps in share.items()}
     read = [replace(t, old_logps=found[i]) for i, t in enumerate(trajectories)]
-    return read, mismatch_metrics(*(torch.tensor([x for t in read for x in logps(t)]) for logps in (lambda t: t.old_logps, lambda t: t.logps)), job.mismatch_bound)
+    ours, theirs = (torch.tensor([x for t in read for x in getattr(t, name)]) for name in ('old_logps', 'logps'))
+    return read, mismatch_metrics(ours, theirs, job.mismatch_bound)
 
-# %% ../../nbs/rl/trainer.ipynb #c8fd44aa
+# %% ../../nbs/rl/trainer.ipynb #0664c45b
 @dataclass
 class RLState:
     "What a run knows beside model and optimiser."
@@ -315,10 +320,11 @@ class Rollouts:
 
 def fresh_state(job:RLJob)->RLState:
     "Where a run begins."
-    rates = PassRates.load(job.difficulty, read_tasks(job.tasks), forgetting=job.forgetting) if job.difficulty else PassRates(job.forgetting)
+    rates = PassRates(job.forgetting)
+    if job.difficulty: rates = PassRates.load(job.difficulty, read_tasks(job.tasks), forgetting=job.forgetting)
     return RLState(rates, TrajectoryBuffer(**buffer_bounds(job)), Guard(job.guard_drop), entropy_coef=[job.entropy_coef]*2)
 
-def buffer_bounds(job:RLJob)->dict: return dict(max_age=job.max_age, max_uses=job.reuse + 1)
+def buffer_bounds(job:RLJob)->dict: return dict(max_age=job.max_age, max_uses=job.reuse + 1, max_rows=job.max_rows or None)
 
 def save_state(engine, folder:Path, step:int, state:RLState):
     "A checkpoint of everything the next steps depend on."
@@ -342,7 +348,7 @@ def load_state(engine, folder:Path, job:RLJob)->tuple[int,RLState]:
     del plain['buffer']
     return step, replace(state, **plain)
 
-# %% ../../nbs/rl/trainer.ipynb #d83aec46
+# %% ../../nbs/rl/trainer.ipynb #ee800135
 @dataclass
 class Run:
     "What stays the same through a run."
@@ -377,7 +383,8 @@ def choose(run:Run, state:RLState, step:int, num:int)->tuple[list[Task],float]: 
     tasks = choose_tasks(by_domain, state.rates, num, step=step, seed=job.seed, quotas=parts, inside=inside)
     return tasks, sum(int(keep.sum()) for keep, _ in inside.values())/sum(map(len, by_domain.values()))
 
-def write_and_judge(run:Run, groups:list[list[Trajectory]], tasks:list[Task], *, version:int, seed:int, watch:Callable=lambda name: None, **limits):
+def write_and_judge(run:Run, groups:list[list[Trajectory]], tasks:list[Task], *, version:int, seed:int,
+                    watch:Callable=lambda name: None, **limits)->list[list[Trajectory]]:
     "This process's groups, written on and judged where they are complete."
     own = write_groups(run.writer, groups, step=version, seed=seed, rank=dist.get_rank(), world=dist.get_world_size(), **limits)
     watch('sampling')
@@ -386,29 +393,30 @@ def write_and_judge(run:Run, groups:list[list[Trajectory]], tasks:list[Task], *,
     watch('checking')
     return judged
 
-def begin_rollouts(run:Run, state:RLState, step:int, version:int, watch:Callable)->tuple[Future,float]:  # this process's groups; share in the band
+def begin_rollouts(run:Run, state:RLState, step:int, version:int, watch:Callable)->tuple[Future,float]:  # own groups; share in the band
     "Have the answers of a step written: at once, or in a thread where the engine can."
     job, size = run.job, run.job.group_size
     parked = [state.buffer.parked[i:i + size] for i in range(0, len(state.buffer.parked), size)]
-    tasks, in_band = choose(run, state, step, job.prompts_per_step - len(parked))
+    tasks, band_share = choose(run, state, step, job.prompts_per_step - len(parked))
     groups = parked + begin_groups(tasks, run.tokenizer, size, version)
     watch('choosing')
     every = [task for tasks in run.by_domain.values() for task in tasks]
     work = partial(write_and_judge, run, groups, every, version=version, seed=job.seed*1_000_003 + step, watch=watch,
                    max_new_tokens=job.max_new_tokens, tokens_per_step=job.tokens_per_step)
-    if job.ahead and run.writer.overlaps: return ThreadPoolExecutor(1).submit(work), in_band
+    if job.ahead and run.writer.overlaps: return ThreadPoolExecutor(1).submit(work), band_share
     done = Future()
     done.set_result(work())
-    return done, in_band
+    return done, band_share
 
 def end_rollouts(job:RLJob, begun:tuple[Future,float])->Rollouts:
     "What all processes wrote, with advantages."
-    own, in_band = begun
+    own, band_share = begun
     groups = gathered(own.result())
     complete, parked = ([g for g in groups if is_complete(g, job.max_new_tokens) == wanted] for wanted in (True, False))
-    charge = partial(overlong_penalty, max_completion_length=job.max_new_tokens, cache_length=job.overlong_cache) if job.overlong == 'penalty' else None
-    fresh = with_advantages(complete, scale_rewards=job.scale_rewards, leave_one_out=job.leave_one_out, charge=charge)
-    return Rollouts(fresh, [t for group in parked for t in group], in_band)
+    charge = partial(overlong_penalty, max_completion_length=job.max_new_tokens, cache_length=job.overlong_cache)
+    fresh = with_advantages(complete, scale_rewards=job.scale_rewards, leave_one_out=job.leave_one_out,
+                            charge=charge if job.overlong == 'penalty' else None)
+    return Rollouts(fresh, [t for group in parked for t in group], band_share)
 
 def count_answers(rates:PassRates, by_domain:dict[str,list[Task]], fresh:list[Trajectory], step:int):
     "Tell the pass rates what each task's group of answers earned."
@@ -416,7 +424,7 @@ def count_answers(rates:PassRates, by_domain:dict[str,list[Task]], fresh:list[Tr
     for t in fresh: rewards.setdefault(t.task_id, []).extend([] if t.reward is None else [t.reward])
     for task_id, earned in rewards.items(): rates.update(tasks[task_id], sum(r == 1 for r in earned), sum(r < 1 for r in earned), step)
 
-# %% ../../nbs/rl/trainer.ipynb #d20d01a7
+# %% ../../nbs/rl/trainer.ipynb #8220e856
 class Stopwatch:
     "Seconds since it was last asked, by name."
     def __init__(self): self.last, self.seconds = time.perf_counter(), {}
@@ -432,20 +440,20 @@ def rl_step(run:Run, state:RLState, step:int)->tuple[dict,list[Trajectory],dict]
     count_answers(state.rates, run.by_domain, rollouts.fresh, step)
     ahead = begin_rollouts(run, state, step + 1, step, watch) if job.ahead and step + 1 < job.steps else None
     row = dict(step=step) | rollout_metrics(rollouts.fresh) | dict(in_band=rollouts.in_band)
-    state.progress.update({t: row[f'reward_{t}'] for t in run.by_domain if f'reward_{t}' in row})
+    state.progress.update({d: row[f'reward_{d}'] for d in run.by_domain if f'reward_{d}' in row})
     if job.entropy_target is not None and 'entropy' in row:
         state.entropy_coef = list(next_entropy_coef(state.entropy_coef[0], row['entropy'], job.entropy_target))
     new, mismatch = read_again(run.engine, rollouts.fresh, job, run.pad_id) if job.engine != 'kit' else (rollouts.fresh, {})
     state.buffer.add([t for t in new if t.finished or job.overlong != 'mask'], step)
-    row |= learn(run.engine, state.buffer.take(step), job, step, run.pad_id, reference=run.reference, entropy_coef=state.entropy_coef[1]) | mismatch
-    row |= buffer_metrics(state.buffer, step)
+    learned = learn(run.engine, state.buffer.take(step), job, step, run.pad_id, reference=run.reference, entropy_coef=state.entropy_coef[1])
+    row |= learned | mismatch | buffer_metrics(state.buffer, step)
     watch('learning')
     state.written = end_rollouts(job, ahead) if ahead else None
     run.writer.sync(run.engine.module.model)
     watch('handing on')
     return row, rollouts.fresh, watch.seconds
 
-# %% ../../nbs/rl/trainer.ipynb #fa6544d8
+# %% ../../nbs/rl/trainer.ipynb #9478ee3e
 def held_out_scores(run:Run, step:int)->dict[str,float]:
     "Pass rate on the guard's tasks, by domain."
     job = run.job
@@ -453,10 +461,11 @@ def held_out_scores(run:Run, step:int)->dict[str,float]:
     own = write_and_judge(run, groups, run.held_out, version=step, seed=job.seed, max_new_tokens=job.max_new_tokens)
     metrics = rollout_metrics([t for group in gathered(own) for t in group])
     scores = {d: metrics.get(f'reward_{d}') for d in sorted({task.domain for task in run.held_out})}
-    if None in scores.values(): raise UserError(f"{job.guard_tasks}: no answer got a reward in {[d for d in scores if scores[d] is None]}; mend their verifier")
+    unknown = [d for d in scores if scores[d] is None]
+    if unknown: raise UserError(f"{job.guard_tasks}: no answer got a reward in {unknown}; mend their verifier")
     return scores
 
-def look_back(run:Run, state:RLState, step:int)->tuple[RLState,dict]:  # to go on with; held_out_ scores, and rolled_back_to where the run did
+def look_back(run:Run, state:RLState, step:int)->tuple[RLState,dict]:  # to go on with; held_out_ scores, rolled_back_to
     "Ask the held-out tasks after `step` steps, and keep the checkpoint or leave it for the best."
     out, scores = Path(run.job.out), held_out_scores(run, step)
     fallen = state.guard.judge(step, scores)
@@ -468,7 +477,7 @@ def look_back(run:Run, state:RLState, step:int)->tuple[RLState,dict]:  # to go o
     run.writer.sync(run.engine.module.model)
     return replace(state, guard=guard, stopped=run.job.guard_action == 'stop', written=None), row | dict(rolled_back_to=back)
 
-# %% ../../nbs/rl/trainer.ipynb #124176c4
+# %% ../../nbs/rl/trainer.ipynb #fd74da07
 def make_writer(job:RLJob, model, tokenizer)->RolloutEngine:
     "The engine that writes: a server, or the kit on the model in training; on a copy where that is sharded."
     if job.engine != 'kit':
@@ -485,7 +494,8 @@ def start_run(job:RLJob, judge:Callable)->Run:
     start_process_group()
     reference = PolicyLogprobs(load_model(job.reference or job.model)[0].eval()) if job.beta else None
     engine = make_engine(model.train(), job, PolicyLogprobs, universal=make_universal(Path(job.out)/'checkpoints'))
-    return Run(job, engine, make_writer(job, model, tokenizer), tokenizer, by_domain, held_out, judge, reference and reference.to(engine.device))
+    if reference: reference.to(engine.device)
+    return Run(job, engine, make_writer(job, model, tokenizer), tokenizer, by_domain, held_out, judge, reference)
 
 def run_rl(
     job:RLJob,
@@ -509,6 +519,9 @@ def train(run:Run, on_step:Callable|None)->list[dict]:
     job, out, is_main = run.job, Path(run.job.out), dist.get_rank() == 0
     first, state = load_state(run.engine, out/'checkpoints', job)
     run.writer.sync(run.engine.module.model)
+    if job.guard_every and run.engine.load_universal_checkpoint():
+        raise UserError(f"{out}: a guarded run can't go on in another number of processes, since its best checkpoint is sharded; "
+                        "start as many as before")
     if job.guard_every and not first: state, _ = look_back(run, state, 0)
     metrics = keep_metrics(out/'metrics.jsonl', first) if is_main else []
     with RunLog(out, first) if is_main else nullcontext() as log, told_to_end() as told:
@@ -526,7 +539,8 @@ def train(run:Run, on_step:Callable|None)->list[dict]:
             if is_main: log(row, fresh, seconds)
             if on_step and is_main: on_step(row)
             leave = told()
-            if (step + 1) % job.checkpoint_every == 0 or step + 1 == job.steps or looks or leave: save_state(run.engine, out/'checkpoints', step + 1, state)
+            if (step + 1) % job.checkpoint_every == 0 or step + 1 == job.steps or looks or leave:
+                save_state(run.engine, out/'checkpoints', step + 1, state)
             if leave: sys.exit(128 + signal.SIGTERM)
     return metrics
 
@@ -537,19 +551,21 @@ class RunLog:
         self.log, self.files = MetricsLog(out, first_step), [(out/name).open('a') for name in ('no_reward.jsonl', 'seconds.jsonl')]
     def __enter__(self): return self
     def __exit__(self, *error):
-        for file in (self.log.file, self.log.board, *self.files): file.close()
+        self.log.__exit__(*error)
+        for file in self.files: file.close()
     def __call__(self, row:dict, fresh:list[Trajectory], seconds:dict):
         self.log(row)
         failed = [dict(task_id=t.task_id, verdict=t.verdict, detail=t.detail) for t in fresh if t.reward is None]
-        for file, value in zip(self.files, (dict(answers=failed), seconds)): print(json.dumps(dict(step=row['step']) | value), file=file, flush=True)
+        for file, value in zip(self.files, (dict(answers=failed), seconds)):
+            print(json.dumps(dict(step=row['step']) | value), file=file, flush=True)
 
-# %% ../../nbs/rl/trainer.ipynb #32d2d98b
+# %% ../../nbs/rl/trainer.ipynb #8fd00102
 def print_rewards(steps:int, times:int=10)->Callable:
     "Prints each domain's reward, entropy, what the clip holds and tokens a second now and then."
     since = [time.perf_counter(), 0]   # of the last line: its time, tokens from then on
     def said(row):
         parts = [f"{name.removeprefix('reward_')} {value:.0%}" for name, value in row.items() if name.startswith('reward_')]
-        parts += [f"{said} {row[name]:{form}}" for name, said, form in (('entropy', 'entropy', '.2f'), ('zero_advantage', 'without advantage', '.0%')) if name in row]
+        if 'entropy' in row: parts += [f"entropy {row['entropy']:.2f}", f"without advantage {row['zero_advantage']:.0%}"]
         if 'clip_high' in row: parts.append(f"clipped {row['clip_high'] + row['clip_low']:.1%}")
         speed = since[1]/(time.perf_counter() - since[0])
         since[:] = time.perf_counter(), 0
