@@ -110,6 +110,15 @@ def test_kill_9_with_all_options_on_ends_in_the_same_numbers(job):
     assert content_hash(out/'model/model.safetensors') == content_hash(Path(unbroken.out)/'model/model.safetensors')
 
 
+def test_told_to_end_it_saves_and_goes_on(job, whole):
+    told = elsewhere(job, 'told')
+    def tell(row):
+        if row['step'] == 4: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(SystemExit, match='143'): run_rl(told, tell, verify_all=judge_all)
+    assert (Path(told.out)/'checkpoints/latest').read_text() == 'step000005', "it lost steps, or went on"
+    assert run_rl(told, verify_all=judge_all) == whole
+
+
 def in_two_processes(argument:str):
     "What each of two processes does: the jobs of a file; and ZeRO-3's weights, a layer at a time."
     jobs = json.loads(Path(argument).read_text())

@@ -9,7 +9,7 @@ __all__ = ['CORRECTIONS', 'OVERLONG', 'RLJob', 'PolicyLogprobs', 'batch_loss', '
            'end_rollouts', 'count_answers', 'Stopwatch', 'rl_step', 'held_out_scores', 'look_back', 'make_writer',
            'start_run', 'run_rl', 'train', 'RunLog', 'print_rewards', 'launch_rl', 'main']
 
-# %% ../../nbs/rl/trainer.ipynb #c75a582a
+# %% ../../nbs/rl/trainer.ipynb #e2984b3f
 import json, math, signal, sys, time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +27,7 @@ from torch.nn.utils import get_total_norm
 from ..alignment.client import find_endpoint
 from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, read_rows
+from ..core.settings import num_cores
 from ..kernels.linear_logprob import linear_logprob
 from ..model.generation import end_ids
 from ..model.loading import load_model, save_model
@@ -44,7 +45,7 @@ from ..tasks.schema import Task, read_tasks
 from ..tasks.verify import verify_all
 from ..training.packing import IGNORE
 from ..training.trainer import (CompletionLoss, MetricsLog, keep_metrics, learning_rate, load_checkpoint, make_engine,
-                                          make_universal, print_steps, save_checkpoint, start_process_group, told_to_end, torchrun)
+                                          make_universal, print_steps, save_checkpoint, start_process_group, told_to_end, torchrun, world_size)
 
 # %% ../../nbs/rl/trainer.ipynb #4e0bcc1a
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
@@ -477,7 +478,7 @@ def look_back(run:Run, state:RLState, step:int)->tuple[RLState,dict]:  # to go o
     run.writer.sync(run.engine.module.model)
     return replace(state, guard=guard, stopped=run.job.guard_action == 'stop', written=None), row | dict(rolled_back_to=back)
 
-# %% ../../nbs/rl/trainer.ipynb #fd74da07
+# %% ../../nbs/rl/trainer.ipynb #dfb610a0
 def make_writer(job:RLJob, model, tokenizer)->RolloutEngine:
     "The engine that writes: a server, or the kit on the model in training; on a copy where that is sharded."
     if job.engine != 'kit':
@@ -505,7 +506,8 @@ def run_rl(
 )->list[dict]:                        # the metrics of all steps
     "Train from the last checkpoint, or from the start; writes model/, metrics.jsonl, no_reward.jsonl and seconds.jsonl in `job.out`."
     torch.set_num_threads(job.num_threads)
-    with RewardFunction(job.reward, limit_s=job.reward_limit_s) if job.reward else nullcontext(verify_all) as judge:
+    workers = max(1, num_cores()//world_size())
+    with RewardFunction(job.reward, limit_s=job.reward_limit_s, num_workers=workers) if job.reward else nullcontext(verify_all) as judge:
         run = start_run(job, judge)
         metrics = train(run, on_step)
     if job.zero_stage == 3: save_layers(run.engine.module.model, run.tokenizer, Path(job.out)/'model')
