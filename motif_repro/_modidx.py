@@ -1633,6 +1633,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'motif_repro.rl.guard': { 'motif_repro.rl.guard.Guard': ('rl/guard.html#guard', 'motif_repro/rl/guard.py'),
                                       'motif_repro.rl.guard.Guard.improved': ('rl/guard.html#guard.improved', 'motif_repro/rl/guard.py'),
                                       'motif_repro.rl.guard.Guard.judge': ('rl/guard.html#guard.judge', 'motif_repro/rl/guard.py'),
+                                      'motif_repro.rl.guard.chance': ('rl/guard.html#chance', 'motif_repro/rl/guard.py'),
                                       'motif_repro.rl.guard.check_guard': ('rl/guard.html#check_guard', 'motif_repro/rl/guard.py'),
                                       'motif_repro.rl.guard.mean': ('rl/guard.html#mean', 'motif_repro/rl/guard.py')},
             'motif_repro.rl.objective': { 'motif_repro.rl.objective._centred': ( 'rl/objective.html#_centred',

@@ -230,7 +230,7 @@ def scripted(scores):
 @pytest.mark.parametrize('action', ['stop', 'roll_back'])
 def test_a_regression_takes_the_run_back_to_its_best_checkpoint(job, action):
     guarded = replace(everything(job, f'guard-{action}'), **{name: RLJob.__dataclass_fields__[name].default for name in
-                      ('ahead', 'tokens_per_step', 'beta', 'entropy_target', 'balance')}, guard_every=2, guard_drop=0.3, guard_action=action, steps=6)
+                      ('ahead', 'tokens_per_step', 'beta', 'entropy_target', 'balance')}, guard_every=2, guard_drop=0.1, guard_action=action, guard_answers=32, steps=6)
     metrics = run_rl(guarded, verify_all=scripted([0.5, 0.75, 0.25, 0.5]))   # before the run, after 2, 4 and 6 steps
     assert metrics[1]['held_out_math'] == 0.75 and 'rolled_back_to' not in metrics[1]
     assert metrics[3]['held_out_math'] == 0.25 and metrics[3]['rolled_back_to'] == 2

@@ -9,7 +9,7 @@ __all__ = ['CORRECTIONS', 'OVERLONG', 'RLJob', 'PolicyLogprobs', 'batch_loss', '
            'end_rollouts', 'count_answers', 'Stopwatch', 'rl_step', 'held_out_scores', 'look_back', 'make_writer',
            'start_run', 'run_rl', 'train', 'RunLog', 'print_rewards', 'launch_rl', 'main']
 
-# %% ../../nbs/rl/trainer.ipynb #e2984b3f
+# %% ../../nbs/rl/trainer.ipynb #bbe6d628
 import json, math, signal, sys, time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,9 +45,10 @@ from ..tasks.schema import Task, read_tasks
 from ..tasks.verify import verify_all
 from ..training.packing import IGNORE
 from ..training.trainer import (CompletionLoss, MetricsLog, keep_metrics, learning_rate, load_checkpoint, make_engine,
-                                          make_universal, print_steps, save_checkpoint, start_process_group, told_to_end, torchrun, world_size)
+                                          make_universal, print_steps, save_checkpoint, start_process_group, told_to_end, torchrun,
+                                          world_size)
 
-# %% ../../nbs/rl/trainer.ipynb #4e0bcc1a
+# %% ../../nbs/rl/trainer.ipynb #11a917ce
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
 OVERLONG = ('none', 'mask', 'penalty')
 
@@ -115,7 +116,7 @@ class RLJob:
     guard_every: int = 0            # steps between two looks at the held-out tasks; 0: no guard
     guard_tasks: str = ''           # file of held-out tasks
     guard_answers: int = 4          # to each of them
-    guard_drop: float = 0.1         # by which a domain may fall below the best checkpoint
+    guard_drop: float = 0.1         # by which a domain may fall below the best checkpoint, beyond chance
     guard_action: str = 'roll_back' # then: go on from that checkpoint, or 'stop' there
     # how it is computed
     micro_tokens: int = 4096        # of a micro-batch, padding included
@@ -454,22 +455,22 @@ def rl_step(run:Run, state:RLState, step:int)->tuple[dict,list[Trajectory],dict]
     watch('handing on')
     return row, rollouts.fresh, watch.seconds
 
-# %% ../../nbs/rl/trainer.ipynb #9478ee3e
-def held_out_scores(run:Run, step:int)->dict[str,float]:
-    "Pass rate on the guard's tasks, by domain."
+# %% ../../nbs/rl/trainer.ipynb #2fb80d06
+def held_out_scores(run:Run, step:int)->tuple[dict[str,float],dict[str,int]]:
+    "Pass rate on the guard's tasks, and answers that have a reward; by domain."
     job = run.job
     groups = begin_groups(run.held_out, run.tokenizer, job.guard_answers, step)
     own = write_and_judge(run, groups, run.held_out, version=step, seed=job.seed, max_new_tokens=job.max_new_tokens)
-    metrics = rollout_metrics([t for group in gathered(own) for t in group])
-    scores = {d: metrics.get(f'reward_{d}') for d in sorted({task.domain for task in run.held_out})}
-    unknown = [d for d in scores if scores[d] is None]
+    paid = [t for group in gathered(own) for t in group if t.reward is not None]
+    nums = {d: sum(t.domain == d for t in paid) for d in sorted({task.domain for task in run.held_out})}
+    unknown = [d for d, num in nums.items() if not num]
     if unknown: raise UserError(f"{job.guard_tasks}: no answer got a reward in {unknown}; mend their verifier")
-    return scores
+    return {d: sum(t.reward for t in paid if t.domain == d)/num for d, num in nums.items()}, nums
 
 def look_back(run:Run, state:RLState, step:int)->tuple[RLState,dict]:  # to go on with; held_out_ scores, rolled_back_to
     "Ask the held-out tasks after `step` steps, and keep the checkpoint or leave it for the best."
-    out, scores = Path(run.job.out), held_out_scores(run, step)
-    fallen = state.guard.judge(step, scores)
+    out, (scores, nums) = Path(run.job.out), held_out_scores(run, step)
+    fallen = state.guard.judge(step, scores, nums)
     row = {f'held_out_{domain}': score for domain, score in scores.items()}
     if state.guard.improved: save_state(run.engine, out/'best', step, state)
     if not fallen: return state, row
