@@ -200,6 +200,11 @@ def test_an_answer_is_written_by_several_policies(job):
     assert metrics[1]['mean_age'] == 1 and metrics[1]['num_parked'] == 0
     assert metrics[-1]['reward'] > metrics[1]['reward'] + 0.15
     assert metrics[1]['mismatch'] < 1e-5   # nothing was learned between the halves, so the second step's policy is the first's
+    again = elsewhere(pieces, 'pieces-again')
+    def stop(row):
+        if row['step'] == 3: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): run_rl(again, stop, verify_all=judge_all)
+    assert run_rl(again, verify_all=judge_all) == metrics, "the checkpoint of step 3 lost the halves"
 
 def test_written_ahead_answers_are_one_version_old_and_are_held_to_their_author(job):
     ahead = run_rl(elsewhere(job, 'ahead', ahead=True, reuse=0), verify_all=judge_all)
