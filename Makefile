@@ -26,7 +26,7 @@ PIP   := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 NBDEV_TEST := OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore:resource_tracker $(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|^(recipe|lessons)$$'
 PYTEST     := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-BENCHES := loss polynorm attention generate sft
+BENCHES := loss polynorm attention generate sft rl
 benches  = for bench in $(BENCHES); do $(BIN)/motif-repro bench $$bench --device $(1) || exit; done
 
 timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['READ_TOKENS', 'READ_TOKENS_ELSE', 'IDLE', 'chat_prompt', 'end_ids', 'draw_tokens', 'SlotLayer', 'SlotCache', 'Job',
            'Reading', 'forward', 'read_prompts', 'Slots', 'Completion', 'evaluating', 'encode_prompts', 'sample',
-           'generate']
+           'sample_ids', 'generate']
 
 # %% ../../nbs/model/generation.ipynb #69c08e92
 from collections import deque
@@ -283,7 +283,7 @@ class Slots:
             hidden = torch.finfo(model.dtype).min
             self.mask = torch.zeros(self.mask.shape, dtype=model.dtype, device=model.device).masked_fill_(~self.mask, hidden)[:, None, None]
 
-# %% ../../nbs/model/generation.ipynb #40b13d59
+# %% ../../nbs/model/generation.ipynb #d5118056
 @dataclass(frozen=True)
 class Completion:
     "What a model wrote."
@@ -319,17 +319,29 @@ def sample(
     batch_size:int=512,       # completions written at a time
 )->list[list[Completion]]:    # for each prompt, in order, its completions
     "Sample completions of many prompts, with the log-probability of each token."
-    if temperature < 0: raise UserError(f"temperature={temperature} is below 0; 1 samples from the model as it is, 0 takes the likeliest")
     if temperature == 0 and num_samples > 1:
         raise UserError(f"num_samples={num_samples} at temperature 0 are all the same; use 1 or raise temperature")
-    for name, value in dict(num_samples=num_samples, max_new_tokens=max_new_tokens, batch_size=batch_size).items():
+    for name, value in dict(num_samples=num_samples, max_new_tokens=max_new_tokens).items():
         if value < 1: raise UserError(f"{name}={value} must be at least 1")
-    encoded = encode_prompts(prompts, tokenizer)
-    if not encoded: return []
     uniform = torch.rand(len(prompts), num_samples, max_new_tokens, generator=torch.Generator().manual_seed(seed))
-    completions = [[None]*num_samples for _ in prompts]
+    return sample_ids(model, tokenizer, encode_prompts(prompts, tokenizer), uniform, temperature=temperature, batch_size=batch_size)
+
+def sample_ids(
+    model:PreTrainedModel,
+    tokenizer:PreTrainedTokenizerBase,
+    prompts:list[list[int]],  # token ids; none is empty
+    uniform:Tensor,           # the random number of every token that may be drawn, [prompts, samples, max_new_tokens]
+    *,
+    temperature:float=1.,
+    batch_size:int=512,
+)->list[list[Completion]]:
+    "What `sample` does once prompts are tokens and its random numbers are fixed: prompts may then be sampled here and there, and in any order."
+    if temperature < 0: raise UserError(f"temperature={temperature} is below 0; 1 samples from the model as it is, 0 takes the likeliest")
+    if batch_size < 1: raise UserError(f"batch_size={batch_size} must be at least 1")
+    if not prompts: return []
+    completions = [[None]*uniform.shape[1] for _ in prompts]
     with evaluating(model):
-        slots = Slots(model, encoded, uniform, ends=end_ids(model, tokenizer), temperature=temperature, num_slots=min(batch_size, uniform[..., 0].numel()),
+        slots = Slots(model, prompts, uniform, ends=end_ids(model, tokenizer), temperature=temperature, num_slots=min(batch_size, uniform[..., 0].numel()),
                       pad_id=tokenizer.pad_token_id or 0, check_every=1 if model.device.type == 'cpu' else 8)
         for job in slots.run():
             text = tokenizer.decode(job.ids[:-1] if job.finished else job.ids, skip_special_tokens=False)

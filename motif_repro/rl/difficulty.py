@@ -109,7 +109,7 @@ def with_fitted_strength(
     def log_likelihood(strength): return np.sum(betaln(*(strength*centre + own.T)) - betaln(*(strength*centre)))
     return replace(rates, strength=max(STRENGTHS, key=log_likelihood))
 
-# %% ../../nbs/rl/difficulty.ipynb #79670e84
+# %% ../../nbs/rl/difficulty.ipynb #a06ec551
 def in_band(
     rates:PassRates,
     tasks:Sequence[Task],
@@ -131,15 +131,18 @@ def choose_tasks(
     seed:int,
     band:tuple[float,float]=(0.1, 0.9),
     min_probability:float=0.5,
+    quotas:dict[str,int]|None=None,  # tasks of each domain; None: equal parts
+    inside:dict[str,tuple]|None=None, # what `in_band` says of each domain's tasks, where that is known already
 )->list[Task]:                    # a function of its arguments alone
-    "Different tasks for a step, domains in equal parts, from the band as far as it holds enough."
+    "Different tasks for a step, from the band as far as it holds enough."
     domains = sorted(by_domain)
     chosen = []
     for i, domain in enumerate(domains):
-        tasks, quota = by_domain[domain], num//len(domains) + ((i - step) % len(domains) < num % len(domains))
+        tasks, part = by_domain[domain], num//len(domains) + ((i - step) % len(domains) < num % len(domains))
+        quota = part if quotas is None else quotas[domain]
         if quota > len(tasks):
             raise UserError(f"domain '{domain}' has {len(tasks)} tasks, and a step takes {quota} different ones; add some")
-        keep, probability = in_band(rates, tasks, step, band=band, min_probability=min_probability)
+        keep, probability = inside[domain] if inside else in_band(rates, tasks, step, band=band, min_probability=min_probability)
         luck = np.random.default_rng([seed, step, i]).random(len(tasks))
         order = np.lexsort((luck, np.where(keep, 0, 1 - probability)))   # those in the band first, by luck; then the nearest to it
         chosen += [tasks[n] for n in order[:quota]]
