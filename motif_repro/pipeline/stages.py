@@ -25,7 +25,7 @@ from ..core.settings import find_root, load_settings, validated
 from .profiles import (BaseParams, EvaluateParams, Lesson1Params, Lesson2Params, Lesson3Params, Lesson4Params, LongContextParams, ReportParams,
                                            RlParams, SftParams, TasksParams, TracesParams, code_cells, is_parameters)
 
-# %% ../../nbs/pipeline/stages.ipynb #ceb5410f
+# %% ../../nbs/pipeline/stages.ipynb #75105dc3
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:
     "What the runner knows of a stage."
@@ -50,7 +50,7 @@ STAGES = dict(
 )
 STAGES['lesson_1'] = StageSpec(notebook='lessons/1_teacher_style.ipynb', params=Lesson1Params, outputs=('claim_rows.jsonl',))
 STAGES['lesson_2'] = StageSpec(notebook='lessons/2_long_context.ipynb', params=Lesson2Params, outputs=('claim_rows.jsonl',))
-STAGES['lesson_3'] = StageSpec(notebook='lessons/3_rl_stability.ipynb', params=Lesson3Params, needs=('tasks', 'long_context'), outputs=('claim_rows.jsonl',))
+STAGES['lesson_3'] = StageSpec(notebook='lessons/3_rl_stability.ipynb', params=Lesson3Params, outputs=('claim_rows.jsonl',))
 STAGES['lesson_4'] = StageSpec(notebook='lessons/4_loss_memory.ipynb', params=Lesson4Params, outputs=('claim_rows.jsonl',))
 STAGES['report'] = StageSpec(notebook='recipe/90_report.ipynb', params=ReportParams, needs=tuple(STAGES),
                              outputs=('report.html', 'claims.json'), publish=('report.html', 'claims.json'), reads_records=True)
