@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVEL', 'Estimate', 'finite', 'mean_ci', 'bootstrap_ci', 'paired_difference', 'pass_at_k', 'rate_ci',
-           'interquartile_mean', 'spearman']
+           'interquartile_mean', 'stratified_ci', 'spearman']
 
 # %% ../../nbs/core/stats.ipynb #5f1ba249
 import math
@@ -122,6 +122,22 @@ def interquartile_mean(
 )->float|np.ndarray:
     "Mean of the middle half."
     return stats.trim_mean(values, 0.25, axis=axis)
+
+# %% ../../nbs/core/stats.ipynb #37a62b68
+def stratified_ci(
+    scores:Sequence[Sequence[float]],      # [runs, tasks]
+    statistic:Callable=interquartile_mean, # (values [..., n], axis) → number
+    num_resamples:int=2000,
+    seed:int=0,
+)->Estimate:                               # n = runs
+    "A statistic of the whole table with its percentile interval, runs resampled within each task (rliable, arXiv 2108.13264)."
+    scores = np.array([finite(run, f'scores[{i}]') for i, run in enumerate(scores)])
+    value, n = float(statistic(scores.ravel(), axis=-1)), len(scores)
+    if n == 1: return Estimate(value, -math.inf, math.inf, n)
+    rows = np.random.default_rng(seed).integers(n, size=(num_resamples, *scores.shape))
+    drawn = np.take_along_axis(scores[None], rows, axis=1).reshape(num_resamples, -1)
+    low, high = np.quantile(statistic(drawn, axis=-1), [(1 - LEVEL)/2, (1 + LEVEL)/2])
+    return Estimate(value, float(low), float(high), n)
 
 # %% ../../nbs/core/stats.ipynb #b490aea2
 def spearman(

@@ -167,14 +167,21 @@ class Lesson2Params(StageParams):
 class Lesson3Params(StageParams):
     seed: int = Field(ge=0)
     num_seeds: int = Field(ge=1)
+    hidden_size: int = Field(ge=16)
+    num_layers: int = Field(ge=1)
+    base_steps: int = Field(ge=1)
+    base_learning_rate: float = Field(gt=0, lt=1)
+    direct_share: float = Field(ge=0, le=1)
+    train_per_level: int = Field(ge=10)
+    test_per_level: int = Field(ge=1)
+    num_samples: int = Field(ge=1)
     rounds: int = Field(ge=1)
     steps_per_round: int = Field(ge=1)
     prompts_per_step: int = Field(ge=1)
+    mixed_prompts: int = Field(ge=1)
     group_size: int = Field(ge=2)
     learning_rate: float = Field(gt=0, lt=1)
     max_new_tokens: int = Field(ge=1)
-    num_problems: int = Field(ge=3)
-    num_samples: int = Field(ge=1)
 
 class Lesson4Params(StageParams):
     seed: int = Field(ge=0)

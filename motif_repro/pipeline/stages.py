@@ -50,7 +50,7 @@ STAGES = dict(
 )
 STAGES['lesson_1'] = StageSpec(notebook='lessons/1_teacher_style.ipynb', params=Lesson1Params, outputs=('claim_rows.jsonl',))
 STAGES['lesson_2'] = StageSpec(notebook='lessons/2_context_from_the_start.ipynb', params=Lesson2Params, outputs=('claim_rows.jsonl',))
-STAGES['lesson_3'] = StageSpec(notebook='lessons/3_rl.ipynb', params=Lesson3Params, needs=('tasks', 'long_context'), outputs=('claim_rows.jsonl',))
+STAGES['lesson_3'] = StageSpec(notebook='lessons/3_rl_stability.ipynb', params=Lesson3Params, outputs=('claim_rows.jsonl',))
 STAGES['lesson_4'] = StageSpec(notebook='lessons/4_loss_memory.ipynb', params=Lesson4Params, outputs=('claim_rows.jsonl',))
 STAGES['report'] = StageSpec(notebook='recipe/90_report.ipynb', params=ReportParams, needs=tuple(STAGES),
                              outputs=('report.html', 'claims.json'), publish=('report.html', 'claims.json'), reads_records=True)
