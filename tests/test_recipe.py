@@ -19,7 +19,7 @@ REDUCED = {'tasks.max_terms': 4, 'tasks.max_ops': 2, 'tasks.max_constraints': 2,
            'lesson_3.hidden_size': 16, 'lesson_3.num_layers': 1, 'lesson_3.base_steps': 2, 'lesson_3.train_per_level': 10, 'lesson_3.test_per_level': 1,
            'lesson_3.num_samples': 2,
            'long_context.steps': 2, 'long_context.examples_per_size': 2, 'long_context.num_short': 20, 'long_context.max_pairs': 4,
-           'long_context.test_per_size': 1, 'lesson_2.layout_steps': 2, 'lesson_2.zero_stages': '[2]', 'lesson_2.planner_again': 1, 'lesson_2.steps': 20, 'lesson_2.train_per_size': 10, 'lesson_2.test_per_size': 1,
+           'long_context.test_per_size': 1, 'lesson_2.layout_steps': 2, 'lesson_2.zero_stages': '[2]', 'lesson_2.planner_again': 1, 'lesson_2.tokens': 6000, 'lesson_2.train_per_size': 10, 'lesson_2.test_per_size': 1,
            'lesson_2.hidden_size': 16, 'lesson_4.vocab_size': 20_000, 'lesson_4.cap_mib': 70, 'lesson_4.max_tokens': 256, 'lesson_4.max_rollouts': 16}
 # A namespace of its own has no network, not even the loopback that a Jupyter kernel talks over: bring that up.
 NO_NETWORK = ['unshare', '--net', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh']

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from ..core.errors import UserError, nearest
 from ..core.settings import find_root, validated
 
-# %% ../../nbs/pipeline/profiles.ipynb #ce671931
+# %% ../../nbs/pipeline/profiles.ipynb #d6b70369
 class StageParams(BaseModel):
     "What every stage's parameters have in common: nothing unknown, nothing converted."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -89,6 +89,7 @@ class SftParams(TuneParams):
     teacher: Literal['stepwise', 'latex', 'verbose', 'coarse', 'reordered', 'direct']
 
 class LongContextParams(TuneParams):
+    rope_base: float = Field(ge=0)
     checkpoint_policy: Literal['none', 'selective', 'full']
     max_terms: int = Field(ge=2, le=12)
     max_pairs: int = Field(ge=1, le=52)
@@ -154,12 +155,12 @@ class Lesson2Params(StageParams):
     layout_steps: int = Field(ge=1)
     planner_rows: str = Field(min_length=1)
     planner_again: int = Field(ge=1)
-    steps: int = Field(ge=20)
-    seq_len: int = Field(ge=96)
+    tokens: int = Field(ge=1000)
+    max_tokens: int = Field(ge=64)
+    short_tokens: int = Field(ge=24)
+    replay: float = Field(ge=0, lt=1)
     rows_per_step: int = Field(ge=1)
     learning_rate: float = Field(gt=0, lt=1)
-    max_short: int = Field(ge=2, le=11)
-    max_long: int = Field(ge=3, le=12)
     train_per_size: int = Field(ge=1)
     test_per_size: int = Field(ge=1)
     hidden_size: int = Field(ge=16)

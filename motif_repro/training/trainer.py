@@ -35,13 +35,13 @@ from .optimizers import OPTIMIZERS, make_optimizer
 from .packing import IGNORE, Batch, Example, PackedBatches
 from .sequence_parallel import check_sequence_parallel, own_part, set_document_attention, set_sequence_parallel
 
-# %% ../../nbs/training/trainer.ipynb #98a89002
+# %% ../../nbs/training/trainer.ipynb #d81943d5
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
     "One training run: from a model and traces to a model."
     model: str                  # folder or hub id of the model to start from
     traces: str                 # what it learns: a file of traces
-    out: str                    # folder for model/, metrics.jsonl, checkpoints/ and tensorboard/
+    out: str                    # folder for model/, metrics.jsonl, packing.json (see PackingCost), checkpoints/ and tensorboard/
     steps: int                  # optimiser steps
     seq_len: int                # tokens of a packed row
     rows_per_step: int          # packed rows of a step, over all ranks
@@ -275,7 +275,7 @@ class MetricsLog:
         for name, value in row.items(): self.board.add_scalar(name, value, row['step'])
         self.board.add_scalar('tokens_per_s', row['num_tokens']/seconds, row['step'])
 
-# %% ../../nbs/training/trainer.ipynb #194ccd64
+# %% ../../nbs/training/trainer.ipynb #5db9a2ef
 def world_size()->int:
     "The processes of this run, also before they have met."
     if dist.is_initialized(): return dist.get_world_size()
@@ -322,6 +322,7 @@ def run_job(
     if job.sequence_parallel == 1: set_document_attention(model)
     first = load_checkpoint(engine, out/'checkpoints')
     metrics = keep_metrics(out/'metrics.jsonl', first) if is_main else []
+    if is_main: (out/'packing.json').write_text(json.dumps(asdict(batches.cost())))
     with MetricsLog(out, first) if is_main else nullcontext(lambda row: None) as log, told_to_end() as told:
         for step in range(first, job.steps):
             torch.manual_seed(job.seed*1_000_003 + step*dist.get_world_size() + rank)   # dropout, where a model has it
