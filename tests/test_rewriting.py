@@ -1,5 +1,4 @@
 "Rewriting by a real model and by a real server: every candidate is accounted for, and no hint gets into a kept trace."
-import json
 
 import pytest
 import torch
@@ -65,15 +64,11 @@ def test_a_trace_of_an_unknown_task_is_named():
 
 class Rewriter(Server):
     "Rewrites what it is shown: right in its first sample, wrong in its second."
-    def write(self, call, question, fault):
+    def reply(self, body):
+        question = body['messages'][-1]['content']
         task = next(task for task in TASKS.values() if question.startswith(task.question))
         own = solve(task, TARGET)
-        text = own.response if not self.asked[question] % 2 else f'<think>{own.reasoning}</think>0.5'
-        call.send_response(200)
-        call.send_header('Content-Type', 'text/event-stream')
-        call.end_headers()
-        chunk = dict(id='1', object='chat.completion.chunk', created=0, model='m', choices=[dict(index=0, delta=dict(content=text), finish_reason='stop')])
-        call.wfile.write(f'data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n'.encode())
+        return own.response if not self.asked[question] % 2 else f'<think>{own.reasoning}</think>0.5'
 
 def test_a_teacher_is_told_the_style(tmp_path):
     import threading
