@@ -13,7 +13,6 @@ from motif_repro.alignment.audit_page import audit_page
 from motif_repro.alignment.readers import read_pool
 from motif_repro.alignment.score import beyond_chance, score_of
 from motif_repro.alignment.style import FAMILIES, FAMILY, FEATURES, Reading, StyleModel, ks_distance, style_table
-from motif_repro.core.errors import UserError
 from motif_repro.core.rows import write_rows
 
 DATA = Path(__file__).parents[1]/'data/real_text'

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from motif_repro.pipeline.bench import BENCHES, MIB, Case, ChildFailed, add_rows, axes_of, in_a_child, measure, read_results, run_case, summary
+from motif_repro.pipeline.bench import BENCHES, MIB, Case, ChildFailed, axes_of, in_a_child, measure, read_results, run_case, summary
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = Path(sys.executable).with_name('motif-repro')

@@ -109,7 +109,7 @@ def numbers(line): return [float(n.replace(',', '')) for n in re.findall(r'(?<![
 def test_the_arithmetic_is_that_of_the_sizes(dry):
     text, p = dry['paper'], parse_value((FOLDER/'paper.yaml').read_text())
     c, s = p['cluster'], p['stages']
-    gpus, params, cache = 32, 12.704e9, 2*16*128*2*40
+    params, cache = 12.704e9, 2*16*128*2*40
     def learn(tokens, length): return tokens*3*operations(length)/(c['peak_flops']*c['mfu'])/3600
     def write(tokens, length, at_a_time): return tokens*(2*params/at_a_time + cache*(512 + length/2))/(c['memory_rate']*c['decode_share'])/3600
     rl, sft, long, ev = s['rl'], s['sft'], s['long_context'], s['evaluate']

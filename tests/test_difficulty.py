@@ -1,5 +1,5 @@
 "Measuring difficulty: a killed run ends in the bytes of an unbroken one, and nothing unknown becomes a pass rate."
-import json, os, signal, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,7 +111,7 @@ def test_rl_starts_from_what_was_measured(job, whole):
     assert np.allclose(band_probability(a, b), [row['band_probability'] for row in rows], atol=1e-4)
 
 def test_what_cannot_work_is_refused_before_the_model_is_loaded(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, 'load_model', refuse)
+    monkeypatch.setattr(measuring, 'load_here', refuse)
     write_tasks(tmp_path/'none.jsonl', [])
     with pytest.raises(UserError, match='none.jsonl: holds no task'): run_difficulty(replace(job, tasks=str(tmp_path/'none.jsonl')))
     with pytest.raises(UserError, match='no such file'): run_difficulty(replace(job, tasks=str(tmp_path/'nowhere.jsonl')))

@@ -1,11 +1,9 @@
 "lm-evaluation-harness on a tiny model, with tasks of its own, offline; where the extra is installed."
 import json, sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from motif_repro.core.errors import UserError
 from motif_repro.core.rows import read_rows, write_rows
 from motif_repro.model.loading import save_model
 from motif_repro.model.motif import MotifForCausalLM, tiny_motif_config

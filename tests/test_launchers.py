@@ -119,8 +119,8 @@ def without_padding(model, tokenizer):
 def test_a_tokenizer_that_does_not_fit_is_refused_before_processes_start(job, tmp_path, monkeypatch, change, said):
     harmed = with_start(job, tmp_path, change)
     with pytest.raises(UserError, match=said): check_launch(harmed, 2)
-    monkeypatch.setattr(trainer, 'torchrun', lambda *args: pytest.fail("it has started"))
-    with pytest.raises(UserError, match=said): trainer.launch(harmed, 2)
+    monkeypatch.setattr(subprocess, 'run', lambda *args, **kwargs: pytest.fail("it has started"))
+    with pytest.raises(UserError, match=said): run_on(Cluster(launcher='torchrun', gpus_per_node=2), harmed)
     monkeypatch.setattr(trainer, 'start_process_group', lambda: pytest.fail("it has started"))   # and where a cluster's launcher has started us
     with pytest.raises(UserError, match=said): run_job(harmed)
 

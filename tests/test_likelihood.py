@@ -2,7 +2,6 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from motif_repro.alignment.likelihood import TokenScores, grace, line_numbers, projected_gradients, token_logps

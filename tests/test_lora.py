@@ -13,8 +13,9 @@ from motif_repro.model.loading import load_model, save_model
 from motif_repro.rl.trainer import RLJob, run_rl
 from motif_repro.tasks.math import draw_tasks
 from motif_repro.tasks.schema import Verdict, write_tasks
+from motif_repro.training.launchers import Cluster, run_on
 from motif_repro.training.lora import add_adapters
-from motif_repro.training.trainer import launch, make_engine, run_job, start_process_group
+from motif_repro.training.trainer import make_engine, run_job, start_process_group
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*is_gradient_checkpointing:FutureWarning')   # what peft's loading asks Transformers for
 LORA = dict(lora_rank=4, lora_alpha=8., checkpoint_every=2)
@@ -115,7 +116,7 @@ def test_rl_with_adapters_takes_the_bare_weights_for_reference(tmp_path, family)
 @pytest.mark.parametrize('zero_stage', [2, 3])
 def test_two_processes_as_one(tmp_path, zero_stage):
     job = family_job(tmp_path, 'qwen')
-    one, two = run_job(job), launch(replace(job, zero_stage=zero_stage, out=str(tmp_path/'two')), 2)
+    one, two = run_job(job), run_on(Cluster(launcher='torchrun', gpus_per_node=2), replace(job, zero_stage=zero_stage, out=str(tmp_path/'two')))
     for a, b in zip(one, two, strict=True): assert a['loss'] == pytest.approx(b['loss'], rel=1e-5)
     check_outputs(tmp_path/'two', tmp_path/'start')
     torch.testing.assert_close(logits(load_model(tmp_path/'two/model')[0]), logits(load_model(tmp_path/'whole/model')[0]), atol=1e-4, rtol=0)

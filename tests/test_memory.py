@@ -2,7 +2,6 @@
 from dataclasses import replace
 
 import pytest
-import torch
 from transformers import LlamaConfig, Qwen2Config, Qwen3Config
 
 from motif_repro.core.errors import UserError

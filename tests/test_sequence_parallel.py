@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 from motif_repro.core.errors import UserError
 from motif_repro.kernels.differential_attention import differential_attention
 from motif_repro.model.motif import tiny_motif_config
-from motif_repro.training import trainer
+from motif_repro.training import launchers, trainer
 from motif_repro.training.packing import Example, lay_out
 from motif_repro.training.sequence_parallel import check_sequence_parallel, divide_groups, documents, own_part, possible_degrees, set_sequence_parallel
 from tiny import tiny_job
@@ -69,8 +69,8 @@ def test_attention_that_needs_a_mask_is_refused():
     (dict(rows_per_step=6), r'rows_per_step=6 can.t be spread over 4 processes; try 8')])
 def test_nothing_starts_that_would_hang(job, change, said, monkeypatch):
     def started(*args, **kwargs): raise AssertionError("it has started")
-    monkeypatch.setattr(trainer, 'torchrun', started)
-    with pytest.raises(UserError, match=said): trainer.launch(replace(job, **change), 4)
+    monkeypatch.setattr(launchers.subprocess, 'run', started)
+    with pytest.raises(UserError, match=said): launchers.run_on(launchers.Cluster(launcher='torchrun', gpus_per_node=4), replace(job, **change))
     monkeypatch.setattr(trainer, 'start_process_group', started)   # and the same where a cluster's launcher has started us
     monkeypatch.setattr(trainer.dist, 'is_initialized', lambda: False)
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'none')

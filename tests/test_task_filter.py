@@ -73,7 +73,7 @@ def test_what_the_task_says_is_no_instruction(tmp_path):
 @pytest.mark.parametrize('text', ['', '  \n', 'keep', '"keep"', '{}', '[]', 'null', '[["verdict", "keep"]]', KEEP + '.', f'{KEEP} {KEEP}', KEEP.replace('keep', 'KEEP'), KEEP.replace('""', 'null'),
                                   KEEP.replace('}', ', "why": "x"}'), KEEP.replace('keep', 'drop'), DROP.replace('incomplete', 'hard'), DROP.replace('"incomplete"', '["incomplete"]'),
                                   DROP.replace('drop', 'keep'), '{"verdict": "drop", "verdict": "keep", "reason": ""}', f'{KEEP}\nOr rather not.', f'<think>{KEEP}', '['*50_000, '{"verdict": NaN, "reason": ""}',
-                                  f'<think>hm</think>'])
+                                  '<think>hm</think>'])
 def test_what_is_no_judgement(text):
     with pytest.raises(ValueError): parse_judgement(text)
 

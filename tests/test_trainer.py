@@ -9,9 +9,11 @@ import torch
 from motif_repro.core.errors import UserError
 from motif_repro.core.rows import content_hash
 from motif_repro.model.loading import load_model, save_model
-
-from motif_repro.training.trainer import head_is_linear, launch, run_job
+from motif_repro.training.launchers import Cluster, run_on
+from motif_repro.training.trainer import head_is_linear, run_job
 from tiny import tiny_job
+
+PAIR = Cluster(launcher='torchrun', gpus_per_node=2)
 
 
 @pytest.fixture(scope='module')
@@ -36,7 +38,7 @@ def test_another_seed_reads_in_another_order(job, whole): assert run_job(elsewhe
 @pytest.mark.slow   # test_layouts compares such layouts' gradients
 @pytest.mark.parametrize('layout', [dict(zero_stage=2), dict(sequence_parallel=2, micro_rows=3, checkpoint_policy='full')], ids=['zero_2', 'shared_sequences'])
 def test_two_processes_give_the_losses_of_one(job, whole, layout):
-    two = launch(elsewhere(job, '_'.join(layout), **layout), 2)
+    two = run_on(PAIR, elsewhere(job, '_'.join(layout), **layout))
     assert [row['num_tokens'] for row in two] == [row['num_tokens'] for row in whole]
     torch.testing.assert_close(losses(two), losses(whole), rtol=0, atol=2e-5)
 
@@ -58,7 +60,7 @@ def test_told_to_end_it_saves_and_goes_on_in_more_processes(job, whole):
     with pytest.raises(SystemExit, match='143'): run_job(moved, tell)
     assert (Path(moved.out)/'checkpoints/latest').read_text() == 'step000007', "it lost steps, or went on"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    two = launch(moved, 2)
+    two = run_on(PAIR, moved)
     torch.testing.assert_close(losses(two), losses(whole), rtol=0, atol=2e-5)
     assert {p.name for p in (Path(moved.out)/'checkpoints').glob('step*')} == {'step000016'}, "a converted checkpoint was left behind"
 

@@ -6,11 +6,10 @@
 __all__ = ['LEVEL', 'Estimate', 'finite', 'mean_ci', 'bootstrap_ci', 'paired_difference', 'pass_at_k', 'rate_ci',
            'interquartile_mean', 'stratified_ci', 'spearman']
 
-# %% ../../nbs/core/stats.ipynb #5f1ba249
+# %% ../../nbs/core/stats.ipynb #cd20d8cd
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from scipy import stats

@@ -6,7 +6,7 @@
 __all__ = ['NAMED', 'Evaluation', 'read_evaluation', 'unlike', 'movers', 'length_change', 'group_differences',
            'compare_evaluations']
 
-# %% ../../nbs/evaluation/comparison.ipynb #d9c6d98b
+# %% ../../nbs/evaluation/comparison.ipynb #55ea6cfc
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import numpy as np
 from ..core.errors import UserError
 from ..core.rows import read_rows
 from ..core.stats import Estimate, mean_ci
-from .passk import compare, grouped, pass_rate
+from .passk import compare, grouped, pass_rate, tries
 from .running import as_json
 
 # %% ../../nbs/evaluation/comparison.ipynb #289ccf06
@@ -47,7 +47,7 @@ def unlike(a:Evaluation, b:Evaluation)->list[str]:
     one, two = flat(a.summary), flat(b.summary)
     return [f"{name}: {one.get(name)} and {two.get(name)}" for name in one | two if one.get(name) != two.get(name)]
 
-# %% ../../nbs/evaluation/comparison.ipynb #3b7e489a
+# %% ../../nbs/evaluation/comparison.ipynb #2ebd90a5
 def movers(
     rows:Sequence[dict],
     baseline:Sequence[dict],
@@ -89,7 +89,7 @@ def compare_evaluations(
     fewest, length = min(row['num_graded'] for row in rows + before), length_change(rows, before)
     said = dict(suite=a.summary['suite'], a=a.summary['model'], b=b.summary['model'], unlike=unlike(a, b), problems=len(rows), unknown=len(unknown),
                 before=as_json(pass_rate(before)), after=as_json(pass_rate(rows)), difference=as_json(compare(rows, before)),
-                at_k={k: as_json(compare(rows, before, k)) for k in (2**i for i in range(1, 12)) if k <= fewest},
+                at_k={k: as_json(compare(rows, before, k)) for k in tries(fewest)},
                 length_ratio=dict(value=float(np.exp(length.value)), ci95=[float(np.exp(bound)) for bound in length.ci95] if length.ci95 else None) if length else None,
                 by_difficulty=group_differences(rows, before, 'difficulty'), by_subject=group_differences(rows, before, 'subject'), movers=movers(rows, before))
     if marked and clean(rows): said['clean'] = dict(problems=len(clean(rows)), difference=as_json(compare(clean(rows), clean(before))))

@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['PREFIX', 'load_harness', 'find_harness_tasks', 'harness_rows', 'harness_metrics', 'run_harness']
 
-# %% ../../nbs/evaluation/harness.ipynb #d181e3a9
-import hashlib, json, time
+# %% ../../nbs/evaluation/harness.ipynb #b641a6f0
+import hashlib, json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import UserError, nearest
-from ..core.rows import atomic_path, claim_folder, write_rows
+from ..core.rows import claim_folder, write_rows
 from .passk import grouped
-from .running import score
+from .running import score, write_summary
 
 # %% ../../nbs/evaluation/harness.ipynb #d9d47258
 PREFIX = 'lm-eval:'
@@ -74,7 +74,7 @@ def harness_metrics(results:Mapping)->list[dict]:  # task, metric, filter, value
             found.append(dict(task=task, metric=metric, filter=of, value=round(float(value), 5), stderr=round(float(error), 5) if isinstance(error, (int, float)) else None))
     return found
 
-# %% ../../nbs/evaluation/harness.ipynb #bc556d35
+# %% ../../nbs/evaluation/harness.ipynb #d5a42e61
 def run_harness(
     model, tokenizer,
     names:Sequence[str],        # tasks of the harness
@@ -104,6 +104,4 @@ def run_harness(
         write_rows(out/'rows.jsonl', rows)
         digest = hashlib.sha256(json.dumps([(task, sample['doc_hash']) for task, samples in said['samples'].items() for sample in samples]).encode()).hexdigest()
         summary |= dict(digest=digest, asked=len(rows), **score(rows), by_difficulty={}, by_subject={key: score(some) for key, some in grouped(rows, 'subject').items()})
-    summary |= dict(surroundings or {}, finished=time.strftime('%Y-%m-%d %H:%M'))
-    with atomic_path(out/'summary.json') as tmp: tmp.write_text(json.dumps(summary, indent=1, ensure_ascii=False, default=str) + '\n')
-    return summary
+    return write_summary(out, summary, surroundings)

@@ -4,24 +4,25 @@
 
 # %% auto #0
 __all__ = ['SAMPLING', 'Part', 'Answers', 'EvaluationJob', 'task_digest', 'identity', 'Answer', 'prompt_text', 'check_context',
-           'model_answers', 'problem_row', 'answer_all', 'as_json', 'score', 'contamination', 'run_suite']
+           'model_answers', 'problem_row', 'answer_all', 'as_json', 'score', 'contamination', 'write_summary',
+           'run_suite']
 
-# %% ../../nbs/evaluation/running.ipynb #aea254c9
+# %% ../../nbs/evaluation/running.ipynb #0f8e13f0
 import hashlib, json, time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import UserError
 from ..core.pools import pool_files
-from ..core.rows import atomic_path, claim_folder, open_log, read_rows, write_rows
+from ..core.rows import atomic_path, claim_folder, open_log, write_rows
 from ..core.stats import Estimate
 from .decontamination import find_leaks
-from .passk import grade, grouped, mean_over_repeats, pass_rate
-from .suites import Suite, find_suite, suite_tasks
+from .passk import grade, grouped, mean_over_repeats, pass_rate, tries
+from .suites import find_suite, suite_tasks
 from ..model.generation import chat_prompt, encode_prompts, sample
 from ..tasks.schema import Task, Verdict
 from ..tasks.verify import verify_all
@@ -153,7 +154,7 @@ def answer_all(
                         "or add --allow-missing to score what is there")
     return [done[task.id] for task in tasks if task.id in done]
 
-# %% ../../nbs/evaluation/running.ipynb #8ef900d0
+# %% ../../nbs/evaluation/running.ipynb #6c699adf
 def as_json(estimate:Estimate)->dict:
     "An estimate as JSON holds it."
     rounded = lambda value: round(value, 5)
@@ -168,7 +169,7 @@ def score(rows:Sequence[dict])->dict:
     repeats = len({len(row['rewards']) for row in rows}) == 1 and all(any(reward is not None for reward in column) for column in zip(*(row['rewards'] for row in rows)))
     return dict(problems=len(rows), unknown=len(rows) - len(known), pass_at_1=as_json(pass_rate(known)) if known else None,
                 over_repeats=as_json(mean_over_repeats([row['rewards'] for row in rows])) if repeats else None,
-                pass_at_k={k: as_json(pass_rate(known, k)) for k in (2**i for i in range(1, 12)) if k <= fewest},
+                pass_at_k={k: as_json(pass_rate(known, k)) for k in tries(fewest)},
                 answers=len(answers), missing=sum(len(row['rewards']) - len(row['answers']) for row in rows), cut=sum(not answer['finished'] for answer in answers),
                 verdicts=dict(sum((Counter(row['verdicts']) for row in rows), Counter())), reduced_assurance=sum(answer['reduced_assurance'] for answer in answers),
                 tokens=dict(mean=round(float(np.mean(lengths)), 1), median=float(np.median(lengths)), longest=max(lengths)) if lengths else None)
@@ -180,7 +181,17 @@ def contamination(rows:Sequence[dict], hits:Sequence[dict])->dict:
     return dict(marked=len(dirty), exact=sum(hit['exact'] for hit in hits), all=score(rows)['pass_at_1'], clean=score(clean)['pass_at_1'] if clean else None,
                 contaminated=score(dirty)['pass_at_1'] if dirty else None)
 
-# %% ../../nbs/evaluation/running.ipynb #a131bcec
+# %% ../../nbs/evaluation/running.ipynb #3f43f66f
+def write_summary(
+    out:Path,
+    summary:dict,
+    surroundings:dict|None=None,   # versions and the like
+)->dict:                           # with them, and the time
+    "Keep what an evaluation came to; the last thing that it writes."
+    summary |= dict(surroundings or {}, finished=time.strftime('%Y-%m-%d %H:%M'))
+    with atomic_path(out/'summary.json') as tmp: tmp.write_text(json.dumps(summary, indent=1, ensure_ascii=False, default=str) + '\n')
+    return summary
+
 def run_suite(
     job:EvaluationJob,
     model:str,                                      # the model's fingerprint
@@ -203,6 +214,4 @@ def run_suite(
         hits, read = find_leaks(tasks[:job.limit], job.train, size=job.ngram, min_share=job.min_share)
         write_rows(out/'contaminated.jsonl', hits)
         summary['contamination'] = dict(ngram=job.ngram, min_share=job.min_share, files=list(job.train), rows_read=read.read, rows_set_aside=read.set_aside, **contamination(rows, hits))
-    summary |= dict(surroundings or {}, finished=time.strftime('%Y-%m-%d %H:%M'))
-    with atomic_path(out/'summary.json') as tmp: tmp.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + '\n')
-    return summary, rows
+    return write_summary(out, summary, surroundings), rows

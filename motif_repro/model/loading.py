@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HUB_ID', 'NOT_NEEDED', 'find_model', 'missing_part', 'folders_in', 'first_line', 'check_files', 'weight_files',
-           'check_loading', 'check_vocabulary', 'quiet_transformers', 'load_config', 'load_model', 'load_tokenizer',
-           'safetensors_disk_errors', 'save_model']
+           'check_loading', 'check_vocabulary', 'quiet_transformers', 'load_config', 'load_model', 'load_here',
+           'load_tokenizer', 'safetensors_disk_errors', 'save_model']
 
 # %% ../../nbs/model/loading.ipynb #d176ed2c
 import json, os, re
@@ -98,7 +98,7 @@ def check_vocabulary(folder:Path, model:PreTrainedModel, tokenizer:PreTrainedTok
     if largest >= rows: raise UserError(f"{folder}: the tokenizer's ids reach {largest}, but the model's vocabulary has only {rows} rows; "
                                         "take both from the same checkpoint, or enlarge the model with resize_token_embeddings")
 
-# %% ../../nbs/model/loading.ipynb #1fad094b
+# %% ../../nbs/model/loading.ipynb #30df9b7e
 @contextmanager
 def quiet_transformers():
     "Without progress bars and load reports: what they say is an error here."
@@ -138,6 +138,11 @@ def load_model(
         tokenizer = load_tokenizer(folder)
     check_vocabulary(folder, model, tokenizer)
     return model, tokenizer
+
+def load_here(path_or_id:str|Path)->tuple[PreTrainedModel,PreTrainedTokenizerBase]:
+    "Model and tokenizer, on the accelerator where there is one."
+    model, tokenizer = load_model(path_or_id)
+    return model.to('cuda' if torch.cuda.is_available() else 'cpu'), tokenizer
 
 def load_tokenizer(folder:Path)->PreTrainedTokenizerBase:
     "The tokenizer in a model's folder."

@@ -5,9 +5,7 @@
 # %% auto #0
 __all__ = ['rope_frequencies', 'rope_base_for', 'rope_base', 'set_rope_base']
 
-# %% ../../nbs/model/rope.ipynb #86c351ca
-import math
-
+# %% ../../nbs/model/rope.ipynb #305b6f13
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel

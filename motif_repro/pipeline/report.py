@@ -65,7 +65,7 @@ def interval_sketch(
     return dict(limit=at(limit), shade=[at(limit), 100] if higher else [0, at(limit)], zero=at(0) if 0 in marks else None,
                 low=at(marks[0]), high=at(marks[1]), value=at(effect.value))
 
-# %% ../../nbs/pipeline/report.ipynb #728b2961
+# %% ../../nbs/pipeline/report.ipynb #e2df7f82
 SIGNS = {REPRODUCED: '✓', NOT_REPRODUCED: '✕', INCONCLUSIVE: '≈', NEEDS_GPU: '▣', NOT_RUN: '–'}  # so that a verdict needs no colour
 
 def badge(verdict:str)->dict: return dict(text=verdict, sign=SIGNS[verdict], kind=verdict.split(' at ')[0].replace(' ', '-').lower())
@@ -85,13 +85,14 @@ def _wording(part:Part)->tuple[str,str]:
 def sentences(
     claim:Claim,
     found:list[Finding],  # one for each part of the rule
+    parts:list[dict],     # what the page shows of each
 )->list[str]:
     "What was measured, what came out, and what follows from it by the rule."
     decides = overall(found)
     if decides.verdict == NOT_RUN: return [f"To be measured: {claim.metric}."]
     wordings = [_wording(part) for part in claim.rule]
     came = [f"{left} came to {view['effect']} over {view['count']}, where {limit} is asked for" if view['effect'] else f"{left} has no value ({view['note']})"
-            for (left, limit), view in zip(wordings, map(_part_view, claim.rule, found))]
+            for (left, limit), view in zip(wordings, parts)]
     left, limit = next(wording for wording, one in zip(wordings, found) if one is decides)
     follows = {REPRODUCED: "The rule holds in every part",
                NOT_REPRODUCED: f"The rule fails, since {left} is not {limit}",
@@ -108,9 +109,9 @@ def claim_view(
     parts = [_part_view(part, one) for part, one in zip(claim.rule, found)]
     deciding = next(i for i, one in enumerate(found) if one is overall(found))
     return dict(id=claim.id, claim=claim.claim, paper=claim.paper, metric=claim.metric, arms=claim.arms, parts=parts, main=parts[deciding],
-                badge=parts[deciding]['badge'], ran=any(one.verdict != NOT_RUN for one in found), said=sentences(claim, found), figure=figure)
+                badge=parts[deciding]['badge'], ran=any(one.verdict != NOT_RUN for one in found), said=sentences(claim, found, parts), figure=figure)
 
-# %% ../../nbs/pipeline/report.ipynb #d81e2dde
+# %% ../../nbs/pipeline/report.ipynb #3f64a3c3
 MAX_FIGURE_BYTES = 150_000
 CLAIM_FIGURES = dict(A1='lesson_1/a1', A2='lesson_1/a2', A3='lesson_1/a3', A4='lesson_1/a4', L1='lesson_2/layouts', L2='lesson_2/context',
                      L3='lesson_2/from_start', R1='lesson_3/r1', R2='lesson_3/r2', R3='lesson_3/r3', R4='lesson_3/r4', M1='lesson_4/growth',
@@ -145,20 +146,21 @@ def _of_claim(stage:str, figure:Mapping)->bool: return f"{stage}/{Path(figure['f
 
 def claim_figures(
     folders:Mapping[str,Path],  # stage → its folder
+    records:Mapping[str,dict],  # stage → its record, of those that are finished
 )->dict[str,dict]:              # claim → view of its figure, for those that have one
     "The figures that stand with the claims."
-    of = {f"{name}/{Path(figure['file']).stem}": figure_view(folder, figure)
-          for name, folder in folders.items() for figure in (read_record(folder) or {}).get('figures', []) if _of_claim(name, figure)}
+    of = {f"{name}/{Path(figure['file']).stem}": figure_view(folders[name], figure)
+          for name, record in records.items() for figure in record['figures'] if _of_claim(name, figure)}
     return {id: of[place] for id, place in CLAIM_FIGURES.items() if place in of}
 
 def stage_view(
     name:str,
     folder:Path,          # where the stage is, or would be
+    record:dict|None,     # None where it isn't finished
     run_dir:Path,
     total_s:float,        # of all stages
 )->dict:
-    "A stage of the story; `record` is None where it isn't finished."
-    record   = read_record(folder)
+    "A stage of the story."
     notebook = Path('notebooks')/Path(STAGES[name].notebook).name
     view = dict(name=name, notebook=notebook.name, link=notebook.as_posix() if (run_dir/notebook).is_file() else None, record=record)
     if not record: return view
@@ -474,7 +476,7 @@ The same seeds on the same machine give the same numbers.
 """
 _page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(PAGE.strip())
 
-# %% ../../nbs/pipeline/report.ipynb #70a4cc04
+# %% ../../nbs/pipeline/report.ipynb #ca05b053
 def stage_folders(
     run_dir:Path,
 )->dict[str,Path]:  # every stage but the report
@@ -489,12 +491,13 @@ def build_report(
     run_dir = Path(run_dir).resolve()
     folders = folders or stage_folders(run_dir)
     rows    = read_claim_rows(folders.values())
-    figures = claim_figures(folders)
+    records = {name: record for name, folder in folders.items() if (record := read_record(folder))}
+    figures = claim_figures(folders, records)
     claims  = [claim_view(claim, rows, figures.get(id)) for id, claim in load_claims().items()]
-    records = [record for folder in folders.values() if (record := read_record(folder))]
-    stages  = [stage_view(name, folder, run_dir, sum(record['seconds'] for record in records)) for name, folder in folders.items()]
+    total_s = sum(record['seconds'] for record in records.values())
+    stages  = [stage_view(name, folder, records.get(name), run_dir, total_s) for name, folder in folders.items()]
     tally   = Counter(view['badge']['text'] for view in claims)
-    run     = run_view(run_dir, records)
+    run     = run_view(run_dir, list(records.values()))
     hero    = next((stage for stage in stages if stage['name'] == 'evaluate' and stage['record'] and stage['figures']), None)
     return _page.render(style=STYLE, run=run, claims=claims, stages=stages, hero=hero, error_rate=f'{error_rate(5):.1%}',
                         counts=[(badge(verdict), tally[verdict]) for verdict in VERDICTS if tally[verdict]],

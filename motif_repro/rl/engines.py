@@ -6,7 +6,7 @@
 __all__ = ['AS_IT_IS', 'RELOAD', 'RolloutEngine', 'by_layer', 'gathered_layers', 'KitEngine', 'ServerEngine', 'save_layers',
            'ModelServer', 'serving', 'mismatch_metrics']
 
-# %% ../../nbs/rl/engines.ipynb #654f5eab
+# %% ../../nbs/rl/engines.ipynb #a7f15c48
 import asyncio, json, os, random, re, threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..alignment.client import Endpoint, in_own_loop
 from ..core.errors import UserError
 from ..core.settings import without_secrets
-from ..model.generation import Completion, end_ids, sample_ids
+from ..model.generation import Completion, sample_ids
 from ..model.loading import load_model
 from ..training.lora import merged_weights
 from ..training.trainer import import_deepspeed

@@ -5,23 +5,21 @@
 # %% auto #0
 __all__ = ['DifficultyJob', 'answer_counts', 'measure', 'judged_rows', 'summarise', 'draw_difficulty', 'run_difficulty']
 
-# %% ../../nbs/rl/measuring.ipynb #fca767e6
+# %% ../../nbs/rl/measuring.ipynb #0ab8b479
 import json, time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
 from ..core.errors import UserError
-from ..core.plots import use_style
 from ..core.rows import atomic_path, claim_folder, content_hash, open_log, write_rows
 from ..model.generation import Completion, chat_prompt, sample
-from ..model.loading import find_model, load_model
+from ..model.loading import find_model, load_here
 from .difficulty import PassRates, band_probability, credible_interval, with_fitted_strength
 from ..tasks.sandbox import check_sandbox
 from ..tasks.readers import load_tasks
@@ -140,7 +138,7 @@ def draw_difficulty(rows:Sequence[dict], job:DifficultyJob):
     ax.legend()
     return fig
 
-# %% ../../nbs/rl/measuring.ipynb #a897e066
+# %% ../../nbs/rl/measuring.ipynb #790666c0
 def run_difficulty(
     job:DifficultyJob,
     on_part:Callable|None=None,         # called with tasks done so far, tokens and seconds of this part
@@ -152,8 +150,7 @@ def run_difficulty(
     tasks, counts = load_tasks(job.tasks, out/'set_aside.jsonl', split=job.split)
     if verify_all is None and any(task.domain == 'code' for task in tasks): check_sandbox(job.sandbox)
     claim_folder(out, job.identity, dict(tasks=job.tasks, model=job.model))
-    model, tokenizer = load_model(job.model)
-    model = model.to('cuda' if torch.cuda.is_available() else 'cpu')
+    model, tokenizer = load_here(job.model)
     rows = measure(model, tokenizer, tasks, job, verify_all or partial(_verify_all, sandbox=job.sandbox), on_part)
     rows, rates = judged_rows(rows, tasks, job)
     summary = summarise(rows, job) | dict(set_aside=counts.set_aside)

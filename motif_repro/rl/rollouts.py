@@ -6,7 +6,7 @@
 __all__ = ['Trajectory', 'continued', 'begin_groups', 'is_complete', 'write_groups', 'judge_groups', 'gathered',
            'with_advantages', 'rollout_metrics', 'PolicyBatch', 'lay_out_policy', 'micro_batches']
 
-# %% ../../nbs/rl/rollouts.ipynb #fc20a761
+# %% ../../nbs/rl/rollouts.ipynb #158406b8
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ..model.generation import Completion, chat_prompt, encode_prompts
 from .objective import group_advantages
-from ..tasks.schema import NO_REWARD, Task, Verdict
+from ..tasks.schema import NO_REWARD, Task
 from ..training.packing import IGNORE
 
-# %% ../../nbs/rl/rollouts.ipynb #fab7b7f0
+# %% ../../nbs/rl/rollouts.ipynb #a849bb86
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
     "An answer, as training needs it."
@@ -123,7 +123,7 @@ def judge_groups(
         return replace(t, verdict=verdict.verdict, reward=reward, detail='' if reward is not None else verdict.detail)
     return [[judged(t) for t in group] if is_complete(group, max_new_tokens) else group for group in groups]
 
-# %% ../../nbs/rl/rollouts.ipynb #273d7271
+# %% ../../nbs/rl/rollouts.ipynb #61c2d580
 def gathered(items:list)->list:   # each process's list, taken in turn: the inverse of dealing
     "The items of all processes, on all of them."
     if not dist.is_initialized() or dist.get_world_size() == 1: return items

@@ -10,7 +10,7 @@ __all__ = ['CORRECTIONS', 'OVERLONG', 'RL', 'RLJob', 'PolicyLogprobs', 'batch_lo
            'WithoutAdapters', 'make_reference', 'keep_model', 'start_run', 'run_rl', 'train', 'RunLog', 'print_rewards',
            'check_rl', 'main']
 
-# %% ../../nbs/rl/trainer.ipynb #c88b3edb
+# %% ../../nbs/rl/trainer.ipynb #7a7545ec
 import json, math, signal, sys, time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from ..alignment.client import find_endpoint

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_FILE', 'Scored', 'scored', 'find_function', 'serve', 'Worker', 'RewardFunction']
 
-# %% ../../nbs/tasks/rewards.ipynb #6fea7832
-import importlib, importlib.util, json, math, os, resource, select, signal, subprocess, sys, time
+# %% ../../nbs/tasks/rewards.ipynb #b2137f93
+import importlib, importlib.util, json, os, resource, select, signal, subprocess, sys, time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from ..core.errors import UserError
 from ..core.settings import num_cores

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['DOMAINS', 'VERDICTS', 'NO_REWARD', 'Task', 'parse_task', 'read_tasks', 'write_tasks', 'Verdict']
 
-# %% ../../nbs/tasks/schema.ipynb #cf02529a
+# %% ../../nbs/tasks/schema.ipynb #66ba3b5b
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..core.errors import UserError, nearest
+from ..core.errors import nearest
 from ..core.rows import parse_row, read_rows, write_rows
 
 # %% ../../nbs/tasks/schema.ipynb #610abbfa

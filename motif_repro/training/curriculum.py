@@ -6,14 +6,13 @@
 __all__ = ['Stage', 'check_curriculum', 'split_budget', 'designed_in', 'bolted_on', 'draw_weights', 'draw_examples',
            'curriculum_steps', 'run_lengths', 'train_through']
 
-# %% ../../nbs/training/curriculum.ipynb #a101cbd3
+# %% ../../nbs/training/curriculum.ipynb #e87adf16
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import torch
 from torch import nn
 
 from ..core.errors import UserError
@@ -115,7 +114,7 @@ def draw_examples(
             if not room: break
     return chosen
 
-# %% ../../nbs/training/curriculum.ipynb #feba028e
+# %% ../../nbs/training/curriculum.ipynb #846e291a
 def curriculum_steps(
     pool:Sequence[Example],
     stages:Sequence[Stage],

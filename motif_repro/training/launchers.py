@@ -7,10 +7,10 @@ __all__ = ['LAUNCHERS', 'SFT', 'SLURM', 'read_job', 'Cluster', 'cluster_of', 're
            'rank_command', 'deepspeed_command', 'slurm_script', 'absolute', 'launch_command', 'prepare', 'described',
            'start', 'run_on']
 
-# %% ../../nbs/training/launchers.ipynb #f89ae882
-import os, re, shlex, shutil, subprocess, sys
+# %% ../../nbs/training/launchers.ipynb #44c28af0
+import json, os, re, shlex, shutil, subprocess, sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, read_rows
-from .trainer import TrainJob, check_launch, failure, print_progress, run_job, torchrun_command, write_job
+from .trainer import TrainJob, check_launch, failure, print_progress, run_job, torchrun_command
 
 # %% ../../nbs/training/launchers.ipynb #e3c6c6a0
 def read_job(
@@ -150,7 +150,7 @@ def slurm_script(job_file:Path, cluster:Cluster, program:Program=SFT)->str:
     more = ''.join(f'#SBATCH --{name}={getattr(cluster, name)}\n' for name in ('partition', 'time') if getattr(cluster, name))
     return SLURM.format(nodes=cluster.nodes, gpus=cluster.gpus_per_node, log=log, more=more, command=shlex.join(rank_command(job_file, program)))
 
-# %% ../../nbs/training/launchers.ipynb #76c12cd6
+# %% ../../nbs/training/launchers.ipynb #bf0c2423
 def absolute(job, names:tuple[str,...]):
     "The job with absolute paths; what isn't here, such as a hub id, stays."
     def path(name, value): return str(Path(value).expanduser().resolve()) if name == 'out' or value and Path(value).expanduser().exists() else value
@@ -171,7 +171,9 @@ def launch_command(
 def prepare(job, cluster:Cluster, program:Program=SFT, wait:bool=False)->tuple[Path,list[str]]:  # the job's file; the command that starts it
     "Check a job and write what a launcher needs into its `out`."
     program.check(job, num_processes(cluster))
-    file = write_job(absolute(job, program.files))
+    job  = absolute(job, program.files)
+    file = Path(job.out)/'job.json'
+    with atomic_path(file) as tmp: tmp.write_text(json.dumps(asdict(job), indent=1))
     if cluster.launcher == 'slurm':
         with atomic_path(file.with_name('job.slurm')) as tmp: tmp.write_text(slurm_script(file, cluster, program))
     return file, launch_command(file, cluster, program, wait)

@@ -8,9 +8,9 @@ __all__ = ['SCHEDULES', 'TrainJob', 'check_offload', 'learning_rate', 'Completio
            'save_checkpoint', 'has_frozen', 'load_checkpoint', 'make_universal', 'told_to_end', 'keep_metrics',
            'MetricsLog', 'world_size', 'check_job', 'check_tokenizer', 'check_data', 'load_for_training',
            'save_trained', 'encode_traces', 'run_job', 'print_steps', 'print_progress', 'torchrun_command', 'torchrun',
-           'failure', 'first_failure', 'write_job', 'run_in_processes', 'check_launch', 'launch', 'main']
+           'failure', 'first_failure', 'check_launch', 'main']
 
-# %% ../../nbs/training/trainer.ipynb #d455a94f
+# %% ../../nbs/training/trainer.ipynb #2dfa42e4
 import json, math, os, re, shutil, signal, subprocess, sys, threading, time, warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,12 +26,12 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from ..alignment.traces import read_traces
 from ..core.errors import UserError, nearest
-from ..core.rows import atomic_path, read_rows
+from ..core.rows import atomic_path
 from ..kernels.losses import linear_cross_entropy
 from ..model.loading import check_files, check_vocabulary, find_model, load_config, load_model, load_tokenizer, save_model
 from ..model.rope import set_rope_base
 from ..model.tokenizer import encode_conversation
-from .checkpointing import CHECKPOINT_POLICIES, OFFLOADS, offloaded, set_checkpoint_policy, set_tiled_mlp
+from .checkpointing import OFFLOADS, offloaded, set_checkpoint_policy, set_tiled_mlp
 from .lora import add_adapters, check_lora, merge_adapters, save_adapter
 from .optimizers import OPTIMIZERS, make_optimizer
 from .packing import IGNORE, Batch, Example, PackedBatches
@@ -392,7 +392,7 @@ def print_progress(steps:int, times:int=10)->Callable:
     "Prints the loss now and then."
     return print_steps(steps, lambda row: f"loss {row['loss']:.4f}", times)
 
-# %% ../../nbs/training/trainer.ipynb #e29422fe
+# %% ../../nbs/training/trainer.ipynb #60321545
 def torchrun_command(num_processes:int, command:list[str])->list[str]:
     "What starts `command` in several processes of one group on this machine."
     return [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--local-addr=localhost',   # a host whose name leads nowhere hangs
@@ -422,21 +422,6 @@ def first_failure(
     said = re.findall(rf'^\[rank{rank}\]: (\S.*)', stderr, re.MULTILINE)   # how torch prefixes the traceback of a rank in a group
     return f"; first rank {rank}, exit code {code}" + (f", {said[-1]}" if said else '')
 
-def write_job(job)->Path:   # a TrainJob, or any other dataclass with `out`
-    "Put a job into a file of its `out`, for processes to read."
-    path = Path(job.out)/'job.json'
-    with atomic_path(path) as tmp: tmp.write_text(json.dumps(asdict(job), indent=1))
-    return path
-
-def run_in_processes(
-    job,                # its metrics.jsonl comes to lie in `out`
-    module:str,         # whose `main` runs the job of a file
-    num_processes:int,
-)->list[dict]:          # the metrics
-    "Run a job by torchrun on this machine."
-    torchrun(f'from {module} import main; main()', write_job(job), num_processes)
-    return read_rows(Path(job.out)/'metrics.jsonl')
-
 def check_launch(job:TrainJob, world:int):
     "Refuse a job that could not begin with so many processes."
     folder = find_model(job.model)
@@ -444,16 +429,6 @@ def check_launch(job:TrainJob, world:int):
     config = load_config(folder)
     check_job(job, config, world)
     check_data(job, config, folder)
-
-def launch(
-    job:TrainJob,
-    num_processes:int=1,          # more than one: torchrun on this machine
-    on_step:Callable|None=None,   # see run_job; called here only with one process
-)->list[dict]:
-    "Run a job in one process or in several; the result is the same."
-    if num_processes == 1: return run_job(job, on_step)
-    check_launch(job, num_processes)
-    return run_in_processes(job, 'motif_repro.training.trainer', num_processes)
 
 def main():
     "What every process of a launcher runs: the job whose file is the only argument."

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from motif_repro.core.rows import write_rows
 from motif_repro.pipeline.claims import load_claims, read_claim_rows
-from motif_repro.pipeline.report import SIGNS, build_report, claim_view, clock, machine, stage_folders
+from motif_repro.pipeline.report import CLAIM_FIGURES, SIGNS, build_report, claim_view, clock, machine, stage_folders
 from motif_repro.pipeline.stages import STAGES, git_commit, read_record
 
 ROOT = Path(__file__).parents[2]
@@ -38,10 +38,9 @@ def claim_lines(rows:list[dict])->str:
     "The claims and what our rows say of them, as a Markdown table."
     lines = ['| | claim | in this run, with 95 % interval | verdict |', '|---|---|---|---|']
     for id, claim in load_claims().items():
-        view, notebook = claim_view(claim, rows), next(STAGES[f'lesson_{n}'].notebook for n, ids in enumerate(('A', 'L', 'R', 'M'), 1) if id[0] in ids)
-        main = view['main']
+        main, lesson = claim_view(claim, rows)['main'], STAGES[CLAIM_FIGURES[id].split('/')[0]]
         found = f"{main['effect']}, {main['count']}; asked for: {main['words'].split(' (at least')[0]}" if main['effect'] else main['note']
-        lines.append(f"| [{id}](nbs/{notebook}) | {claim.claim} | {found} | {SIGNS[main['badge']['text']]} {main['badge']['text']} |")
+        lines.append(f"| [{id}](nbs/{lesson.notebook}) | {claim.claim} | {found} | {SIGNS[main['badge']['text']]} {main['badge']['text']} |")
     return '\n'.join(lines) + '\n'
 
 def time_lines(times:dict[str,dict])->str:
