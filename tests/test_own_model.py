@@ -140,14 +140,14 @@ def test_a_qwen_from_the_hubs_cache_through_every_stage(tmp_path):
     tasks, traces = own_files(tmp_path)
     name = in_hub_cache(tmp_path/'hub', 'someone/tiny-qwen', 'qwen')
     target = write_lines(tmp_path/'target.jsonl', [dict(question=problem(i)[0], reasoning=trace(i, 'long')[0], answer=trace(i, 'long')[1]) for i in range(40, 100)])
-    done = run_own(tmp_path/'runs', '--model', name, '--tasks', tasks, '--traces', traces, '--target', target, sets={'sft.seq_len': 140, 'sft.keep_share': 1.0},
+    done = run_own(tmp_path/'runs', '--model', name, '--tasks', tasks, '--traces', traces, '--target', target, sets={'sft.seq_len': 110, 'sft.keep_share': 1.0},
                    HF_HUB_CACHE=str(tmp_path/'hub'))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     check_run(tmp_path/'runs/own', 'qwen3')
     longer = read_rows(tmp_path/'runs/own/sft/longer.jsonl')
     assert longer and {row['task_id'] for row in longer} == {row['task_id'] for row in read_rows(tmp_path/'runs/own/sft/dropped.jsonl') if row['reason'] == 'longer_than_row'}
     again = run_own(tmp_path/'runs', '--model', name, '--tasks', tasks, '--traces', traces, '--target', target, '--dry-run',
-                    sets={'sft.seq_len': 140, 'sft.keep_share': 1.0}, HF_HUB_CACHE=str(tmp_path/'hub'))
+                    sets={'sft.seq_len': 110, 'sft.keep_share': 1.0}, HF_HUB_CACHE=str(tmp_path/'hub'))
     assert 'would run' not in again.stdout, again.stdout
 
 @pytest.mark.slow
