@@ -32,7 +32,7 @@ benches  = for bench in $(BENCHES); do $(BIN)/motif-repro bench $$bench --device
 timed = @start=$$(date +%s); $(2) && echo "== $(1): $$(( $$(date +%s) - start )) s"
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu bench bench-gpu grid kernel-package planner-rows docs lab notebooks recipe-notebooks reference install sandbox system fresh-clone clean
+.PHONY: help reproduce test test-repository test-notebooks test-python test-slow test-gpu bench bench-gpu grid kernel-package planner-rows mutants docs lab notebooks recipe-notebooks reference install sandbox system fresh-clone clean
 
 help:  ## list these targets
 	@awk -F ': .*## |: *## ' '/^[a-z-]+:.*##/ { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,9 @@ kernel-package: $(READY)  ## make the Hub kernel package in kernels/ from the li
 
 planner-rows: $(READY)  ## simulate the training steps that the planner is held against, as far as they are missing in data/planner
 	OMP_NUM_THREADS=1 $(BIN)/python -c "from motif_repro.training.planner import add_rows; add_rows('data/planner/rows.jsonl')"
+
+mutants: $(READY)  ## plant 30 bugs at random, one at a time, and see what catches each (hours); rows that data/mutants has are kept
+	$(BIN)/python tests/mutants.py 30
 
 docs: $(READY)  ## build the site: open _site/index.html
 	$(call timed,$@,$(BIN)/python nbs/_docs/make_site.py)

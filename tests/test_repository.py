@@ -69,6 +69,13 @@ def test_cleaning_finds_dirt_and_keeps_the_parameters_tag(tmp_path):
     assert (cell['execution_count'], cell['metadata']) == (None, dict(tags=['parameters']))
 
 
+def test_nothing_is_imported_or_named_in_vain(tmp_path):
+    ruff = [Path(sys.executable).with_name('ruff'), 'check', '--quiet', '--no-cache', '--output-format', 'concise']
+    assert not subprocess.run(ruff, cwd=ROOT, capture_output=True, text=True).stdout
+    (tmp_path/'vain.py').write_text('import json\n')
+    assert 'F401' in subprocess.run([*ruff, '--config', ROOT/'pyproject.toml', tmp_path/'vain.py'], capture_output=True, text=True).stdout
+
+
 def violations(package:Path)->list[str]:
     "Imports of a room from one below it in `ROOMS`."
     rank = {room: i for i, room in enumerate(ROOMS)}

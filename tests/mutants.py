@@ -1,0 +1,170 @@
+"""Does the suite notice? Bugs at random places of the library, one at a time, and what catches each.
+
+    python tests/mutants.py 30     as many bugs; rows go to data/mutants/rows.jsonl, and a killed run goes on
+
+A bug is planted in a notebook's cell, in a copy of the checkout, and exported. Then what stands nearest is run first, until something fails: the notebook,
+the tests that import its module, the notebooks that do, all other tests of `make test`.
+"""
+import argparse, ast, json, os, random, re, shutil, signal, subprocess, sys, tempfile, time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from motif_repro.core.plots import PALETTE, to_svg, use_style
+from motif_repro.core.rows import read_rows
+from motif_repro.pipeline.stages import git_commit
+
+ROOT = Path(__file__).parents[1]
+ROWS = ROOT/'data'/'mutants'/'rows.jsonl'
+SUITE = ('its notebook', 'tests that import it', 'notebooks that import it', 'all other tests')
+LIMIT_S = 1500   # of each of these; what then still runs has been caught
+SWAPPED = {ast.Lt: '<=', ast.LtE: '<', ast.Gt: '>=', ast.GtE: '>', ast.Eq: '!=', ast.NotEq: '==', ast.In: 'not in', ast.NotIn: 'in', ast.Is: 'is not', ast.IsNot: 'is',
+           ast.Add: '-', ast.Sub: '+', ast.Mult: '/', ast.Div: '*', ast.FloorDiv: '*', ast.Mod: '*', ast.Pow: '*', ast.And: 'or', ast.Or: 'and'}
+
+
+@dataclass(frozen=True)
+class Bug:
+    notebook: str   # from the checkout
+    cell: str       # id
+    line: str       # of the cell, as it is
+    planted: str    # as it becomes
+    offset: int     # of the line in the cell, in lines
+
+
+def places(source:str)->Iterator[tuple[ast.AST,ast.AST,str]]:
+    "Every (first node, last node, text) such that the text, in place of what lies from one to the other, changes what `source` computes."
+    def visit(node):
+        match node:
+            case ast.Compare(ops=[op]) if type(op) in SWAPPED: yield node.left, node.comparators[0], SWAPPED[type(op)]
+            case ast.BinOp() if type(node.op) in SWAPPED: yield node.left, node.right, SWAPPED[type(node.op)]
+            case ast.BoolOp(): yield node.values[0], node.values[1], SWAPPED[type(node.op)]
+            case ast.UnaryOp(op=ast.Not()): yield node, node, ast.unparse(node.operand)
+            case ast.Constant(value=bool()): yield node, node, str(not node.value)
+            case ast.Constant(value=int() | float()): yield node, node, repr(node.value + 1)
+            case ast.If() | ast.IfExp() | ast.While(): yield node.test, node.test, f'(not ({ast.unparse(node.test)}))'
+            case ast.Return(value=ast.expr()) if not (isinstance(node.value, ast.Constant) and node.value.value is None): yield node.value, node.value, 'None'
+            case ast.Expr(value=ast.Call()): yield node, node, 'pass'
+        for name, value in ast.iter_fields(node):
+            if name in ('annotation', 'returns', 'decorator_list') or isinstance(node, ast.JoinedStr | ast.Raise): continue   # what is said, not done
+            if isinstance(node, ast.keyword) and node.arg == 'indent': continue   # of a file's lines
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST): yield from visit(child)
+    yield from visit(ast.parse(source))
+
+def planted(source:str, first:ast.AST, last:ast.AST, text:str)->str|None:
+    "`source` with a bug; None where it would go over a line's end."
+    lines = source.encode().splitlines(keepends=True)
+    if first is last: start, end = (first.lineno, first.col_offset), (last.end_lineno, last.end_col_offset)
+    else: start, end = (first.end_lineno, first.end_col_offset), (last.lineno, last.col_offset)   # an operator, perhaps with brackets beside it
+    if start[0] != end[0]: return None
+    line = lines[start[0] - 1]
+    old = line[start[1]:end[1]].decode()
+    new = text if first is last else re.sub(r'not in|is not|\w+|[^\s\w()]+', text, old, count=1)
+    lines[start[0] - 1] = line[:start[1]] + new.encode() + line[end[1]:]
+    return b''.join(lines).decode()
+
+def all_bugs()->list[Bug]:
+    "Every bug that can be planted in the library."
+    found = []
+    for path in sorted((ROOT/'nbs').glob('[!_]*/*.ipynb')):
+        cells = json.loads(path.read_text())['cells']
+        if not any('#| default_exp' in ''.join(cell['source']) for cell in cells): continue
+        for cell in cells:
+            source = ''.join(cell['source'])
+            if cell['cell_type'] != 'code' or not source.startswith('#| export'): continue
+            for place in places(source):
+                if (changed := planted(source, *place)) is None: continue
+                before, after = source.splitlines(), changed.splitlines()
+                offset = next(i for i, (a, b) in enumerate(zip(before, after)) if a != b)
+                found.append(Bug(str(path.relative_to(ROOT)), cell['id'], before[offset], after[offset], offset))
+    return found
+
+
+def plant(bug:Bug, copy:Path):
+    "Write the bug into the copy's notebook, and export it."
+    path = copy/bug.notebook
+    nb = json.loads(path.read_text())
+    cell = next(cell for cell in nb['cells'] if cell['id'] == bug.cell)
+    lines = ''.join(cell['source']).splitlines(keepends=True)
+    assert lines[bug.offset].rstrip('\n') == bug.line, f"{bug.notebook} has changed"
+    lines[bug.offset] = lines[bug.offset].replace(bug.line, bug.planted)
+    path.write_text(json.dumps(nb | dict(cells=[cell | dict(source=lines) if cell is c else c for c in nb['cells']])))
+    subprocess.run([tool('nbdev-export')], cwd=copy, check=True, env=os.environ | dict(PYTHONPATH=str(copy)))
+
+def tool(name:str)->str: return str(Path(sys.executable).with_name(name))
+
+def imports(path:Path, module:str, helpers:dict[str,str])->bool:
+    "Whether a test or notebook names a module, or a helper of the tests does that it imports."
+    text, dotted = path.read_text(), f'motif_repro.{module}'
+    room, name = dotted.rsplit('.', 1)
+    said = re.compile(rf'{re.escape(dotted)}\b|from {re.escape(room)} import [^\n]*\b{name}\b')
+    return bool(said.search(text)) or any(said.search(code) and re.search(rf'\b(from|import) {helper}\b', text) for helper, code in helpers.items())
+
+def commands(bug:Bug, copy:Path)->dict[str,list[str]]:
+    "Each part of the suite and what runs it; a part may be empty."
+    module = bug.notebook.removeprefix('nbs/').removesuffix('.ipynb').replace('/', '.')
+    tests, notebooks = sorted(copy.glob('tests/test_*.py')), sorted(p for p in copy.glob('nbs/[!_]*/*.ipynb') if p.parent.name not in ('recipe', 'lessons'))
+    helpers = {p.stem: p.read_text() for p in copy.glob('tests/[!t]*.py')} | {'tiny': (copy/'tests/tiny.py').read_text(), 'toys': (copy/'tests/toys.py').read_text()}
+    near = [p for p in tests if imports(p, module, helpers)]
+    near_notebooks = [p for p in notebooks if imports(p, module, {}) and str(p.relative_to(copy)) != bug.notebook]
+    pytest = [tool('pytest'), '-x', '--numprocesses', '2', '--dist', 'loadfile', '-p', 'no:cacheprovider']
+    names = '|'.join(f'{p.parent.name}/{p.stem}' for p in near_notebooks)
+    nbdev = lambda pattern: [tool('nbdev-test'), '--n-workers', '2', '--path-re', rf'.*({pattern})\.ipynb$', '--skip-folder-re', r'^[_.]|^(recipe|lessons)$']
+    return dict(zip(SUITE, (nbdev(module.replace('.', '/')), [*pytest, *map(str, near)] if near else [], nbdev(names) if names else [],
+                            [*pytest, *map(str, [p for p in tests if p not in near and p.stem != 'test_repository'])]), strict=True))
+
+def fails(command:list[str], copy:Path)->str:
+    "The last line that a failing command says; '' if it passes."
+    process = subprocess.Popen(command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                               env=os.environ | dict(PYTHONPATH=str(copy), OMP_NUM_THREADS='1'))
+    try: said, _ = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return f'not done after {LIMIT_S} s'
+    lines = [line for line in said.splitlines() if re.search(r'^(FAILED|ERROR) |Error|Exception', line)] or said.splitlines()[-1:] or ['?']
+    return next((line for line in lines if line.startswith(('FAILED', 'ERROR'))), lines[-1])[:300].replace(str(copy), '') if process.returncode else ''
+
+def try_bug(bug:Bug)->dict:
+    "A row: the bug, the part of the suite that caught it ('' for none) and what it said."
+    with tempfile.TemporaryDirectory(prefix='mutant_') as folder:
+        copy, start = Path(folder)/'copy', time.monotonic()
+        subprocess.run(['git', 'clone', '--quiet', str(ROOT), str(copy)], check=True)
+        plant(bug, copy)
+        caught = next(((part, said) for part, command in commands(bug, copy).items() if command and (said := fails(command, copy))), ('', ''))
+    return asdict(bug) | dict(caught_by=caught[0], said=caught[1], seconds=round(time.monotonic() - start), commit=git_commit(ROOT))
+
+
+def draw(rows:list[dict]):
+    "A bar a room: what caught its bugs."
+    use_style()
+    rooms, colours = list(dict.fromkeys(row['notebook'].split('/')[1] for row in rows)), dict(zip((*SUITE, ''), ('C0', PALETTE[2], PALETTE[4], PALETTE[3], PALETTE[1])))
+    fig, ax = plt.subplots(figsize=(7, 0.9 + 0.28*len(rooms)))
+    for part, colour in colours.items():
+        counts = [[sum(row['caught_by'] == p and row['notebook'].split('/')[1] == room for row in rows) for p in colours] for room in rooms]
+        at = list(colours).index(part)
+        ax.barh(rooms, [c[at] for c in counts], left=[sum(c[:at]) for c in counts], color=colour, label=part or 'nothing', height=0.7)
+    ax.invert_yaxis()
+    ax.legend(title='caught by', loc='center left', bbox_to_anchor=(1, 0.5))
+    ax.set(xlabel='bugs', title=f"Of {len(rows)} bugs planted at random the suite catches {sum(bool(row['caught_by']) for row in rows)}")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ROWS.with_name('caught.svg').write_text(to_svg(fig))
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument('num', type=int)
+    options.add_argument('--seed', type=int, default=0)
+    options = options.parse_args()
+    bugs = random.Random(options.seed).sample(all_bugs(), options.num)
+    done = read_rows(ROWS) if ROWS.is_file() else []
+    for i, bug in enumerate(bugs):
+        if any(all(row[name] == value for name, value in asdict(bug).items()) for row in done): continue
+        row = try_bug(bug)
+        done.append(row)
+        with ROWS.open('a') as file: print(json.dumps(row, ensure_ascii=False), file=file)
+        print(f"{i + 1}/{options.num}  {row['caught_by'] or 'NOTHING':26} {row['seconds']:>5} s  {bug.notebook}: {bug.planted.strip()}", flush=True)
+    draw(done)
+
+if __name__ == '__main__': main()
