@@ -4,7 +4,7 @@ import time
 import pytest
 
 import motif_repro.tasks.symbolic as symbolic
-from motif_repro.tasks.answers import check_answer
+from motif_repro.tasks.answers import check_answer, final_answer, normalised
 from motif_repro.tasks.math import JUNK
 
 # the right answer ¦ answers that mean the same ¦ answers that don't; ┊ separates them
@@ -154,6 +154,15 @@ BOMBS = [r'9^{9^{9^9}}', r'(10^9)!', '10^{10^{10}}', '9**9**9**9', r'\frac{1}{9^
          '1/'*400 + '1', '0.' + '3'*10**5, r'0.\overline{' + '3'*900 + '}', 'answer is ' * 10**5, '#### ' * 10**5, '\\frac' * 10**5, '$'*10**6, ' '*10**6, '<think>'*10**5, '</think>'*10**5 + '8',
          '(x+y+z+1)^{500}', r'\int_0^1 ' * 30 + 'x dx', r'\sin'*100 + 'x', 'a_{' * 100, r'\begin{pmatrix}' * 50, '1&'*400, r'\begin{pmatrix}' + '1&'*400 + r'\end{pmatrix}', '1:'*400 + '1']
 SLOW_BOMBS = [r'\binom{10^9}{5\cdot 10^8}', r'\sum_{k=1}^{10^9}\sin(k)']   # nothing in the text tells: these cost the limit
+
+FLOODS = ['answer:' + ' '*20_000 + '::', '####' + '\t'*20_000 + ':\n:', ('answer is' + '\n'*200 + ':')*100, '^' + ' '*9000, 'answer:'*20_000]
+
+@pytest.mark.parametrize('flood', FLOODS, ids=lambda flood: repr(flood[:9]))
+def test_a_flood_costs_its_length(flood):
+    "In this process, where nothing ends it."
+    start = time.process_time()
+    normalised(final_answer(flood)[:10_000])
+    assert time.process_time() - start < 1
 
 def test_bombs_cost_little_and_earn_nothing():
     slowest = {}

@@ -142,6 +142,13 @@ def test_rates_survive_saving_to_the_last_bit(tmp_path):
     rates.save(tmp_path/'rates.json')
     assert PassRates.load(tmp_path/'rates.json') == rates and PassRates.load(tmp_path/'rates.json', forgetting=1.).forgetting == 1
 
+def test_what_an_earlier_run_left_at_its_last_step_does_not_grow():
+    rates, task = PassRates(forgetting=0.9), Task(id='t', question='?', answer='1')
+    rates.update(task, 6, 2, step=60)
+    assert rates.faded('t', 0) == (6, 2) and rates.faded('t', 61) == pytest.approx((5.4, 1.8))
+    rates.update(task, 1, 0, step=0)
+    assert rates.counts['t'] == [7, 2, 0]
+
 @pytest.mark.parametrize('spread', [0.5, 2, 16])
 def test_fitted_strength_is_that_of_the_answers(spread):
     rng = np.random.default_rng(3)

@@ -45,6 +45,11 @@ def test_one_response_to_two_tasks():
     tasks = [Task(id=i, question='?', answer=i, domain='puzzle', metadata=dict(environment='lcm')) for i in ('6', '8')]
     assert [v.verdict for v in verify_all(tasks, ['6', '6'])] == ['correct', 'wrong']
 
+def test_one_response_to_two_questions():
+    "Their options alone differ: what follows the letter is the option's own text in one, and names another option in the other."
+    tasks = [Task(id=text, question=f'Which?\nA) 9\nB) {text}', answer='b', domain='puzzle', metadata=dict(environment='multiple_choice')) for text in ('T and B cells', 'none')]
+    assert [v.verdict for v in verify_all(tasks, ['Answer: B) T and B cells']*2)] == ['correct', 'wrong']
+
 @pytest.mark.parametrize('name', ['countdown', 'spell_backward', 'subset_sum'])
 def test_training_and_test_never_meet(name):
     train, test = (draw_puzzles(name, 2, 30, split) for split in ('train', 'test'))

@@ -91,6 +91,7 @@ def test_all_must_hold_and_the_thought_does_not_count():
     ([dict(type='num_words', count=5, relation='at most'), dict(type='num_words', count=5, relation='at least')], 0),
     ([dict(type='num_words', count=0, relation='less than'), dict(type='num_words', count=0, relation='less than')], 1),
     ([dict(type='letter_frequency', letter='a', count=1, relation='exactly'), dict(type='letter_frequency', letter='b', count=2, relation='exactly')], 0),
+    ([dict(type='num_sections', word='Section', count=3, relation='exactly'), dict(type='num_sections', word='Part', count=2, relation='exactly')], 0),
     ([dict(type='required_words', words=['cat']), dict(type='forbidden_words', words=['CAT'])], 1), ([dict(type='end', text='no x'), dict(type='forbidden_characters', characters='X')], 1),
     ([dict(type='required_words', words=['cat'], relation='at most'), dict(type='forbidden_words', words=['cat'])], 0), ([dict(type='uppercase'), dict(type='lowercase')], 1)])
 def test_contradictions(rows, num): assert len(contradictions(parse_constraints(rows))) == num

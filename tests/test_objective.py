@@ -13,7 +13,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer, nanstd
 
 from motif_repro.core.errors import UserError
 from motif_repro.kernels.linear_logprob import linear_logprob, linear_logprob_reference
-from motif_repro.rl.objective import (BEHAVIOUR_MODES, LEVELS, LOSS_TYPES, behaviour_weights, group_advantages, mask_overlong, moving_share,
+from motif_repro.rl.objective import (BEHAVIOUR_MODES, LEVELS, LOSS_TYPES, behaviour_weights, group_advantages,
                                       overlong_penalty, policy_health, policy_loss, second_moment_bound, second_moment_mask)
 
 BOTH = [*product(LOSS_TYPES, LEVELS)]
@@ -339,18 +339,7 @@ def test_equal_rewards_teach_nothing_whatever_they_are(scale):
                 assert not group_advantages(given, size, scale_rewards=scale, leave_one_out=loo)[:size].any()
 
 
-# What tokens and answers are left
-
-@pytest.mark.parametrize('loss_type,level', BOTH)
-def test_moving_share_is_the_share_of_tokens_with_a_gradient(loss_type, level):
-    for seed in range(30):
-        b, clip = draw(seed), clips(loss_type)[seed % len(clips(loss_type))]
-        b['A'] = b['A'].where(b['A'] != 0, 1)
-        left = b['mask'] & (torch.rand(5, 6, generator=torch.Generator().manual_seed(seed)) < 0.8) if level == 'token' else b['mask']
-        given = dict(loss_type=loss_type, importance_sampling_level=level, **clip)
-        moves = ours(b | dict(mask=left), max_completion_length=7, **given)[1][..., 0] != 0
-        found = moving_share(b['logp'], b['old'], b['A'], b['mask'], left, **given)
-        torch.testing.assert_close(found, moves.sum(1)/b['mask'].sum(1).clamp(min=1))
+# Health, and which tokens stay
 
 def test_health_by_hand():
     for seed in range(20):
@@ -381,14 +370,6 @@ def test_the_second_moment_is_that_of_the_whole_update_and_no_token_more_is_left
         if len(out):
             next_ones = out[out == out.min()].square()
             assert log_ratio[stays].abs().max() < out.min() and torch.cat([squares, next_ones]).mean() > 0.04
-
-def test_answers_that_were_cut_are_left_out_of_every_count():
-    b, finished = draw(0), torch.tensor([True, False, True, True, True])
-    left = b | dict(mask=mask_overlong(b['mask'], finished))
-    loss, gradient, metrics = ours(left, loss_type='grpo')
-    rows = torch.tensor([0, 2, 3, 4])
-    torch.testing.assert_close((loss, gradient[rows]), ours(b, rows, loss_type='grpo')[:2])
-    assert not gradient[1].any() and metrics['num_tokens'] == int(b['mask'][rows].sum())
 
 
 @pytest.mark.parametrize('given,said', [

@@ -101,6 +101,7 @@ BAD = {   # what is wrong → a row and words of its reason
     'empty list':      (ASKED | dict(instruction_id_list=[], kwargs=[]), 'at least one'),
     'own, misspelled': (OWN | dict(anwser='5'), "did you mean 'answer'?"),
     'own, no answer':  (dict(id='t', question='?'), "needs the right answer"),
+    'an empty cell':   (DEEP | dict(answer=float('nan')), "'answer' holds no text: 'nan'"),
     'nothing':         ({}, "'id' is missing"),
 }
 

@@ -47,6 +47,10 @@ def test_odd_but_good_rows(tmp_path):
                    '{"id": "\\ud800", "response": "\\ud800", "answer": "5"}', dict(id='ü✓', response='<think>5', answer='5'), dict(id='', response='', answer='5'))
     assert [(r['id'], r['verdict']) for r in rows] == [(1, 'correct'), (1, 'correct'), ('\ud800', 'wrong'), ('ü✓', 'no_answer'), ('', 'no_answer')]
 
+def test_our_own_rows_may_have_fields_that_a_public_data_set_has(tmp_path):
+    row = dict(id=1, response='a b', constraints=[dict(type='num_words', count=2)], problem='Two words.', answer='c d')
+    assert [r['verdict'] for r in checked(tmp_path, 'instructions', row)] == ['correct']
+
 def test_an_empty_file_gives_an_empty_file(tmp_path):
     (tmp_path/'in.jsonl').touch()
     assert verify_file(tmp_path/'in.jsonl', tmp_path/'out.jsonl', 'math').total() == 0 and (tmp_path/'out.jsonl').read_text() == ''

@@ -33,7 +33,7 @@ def quotas(
     while left := num - counts.sum(): counts[np.flatnonzero(counts < most)[:left]] += 1
     return dict(zip(domains, counts.tolist()))
 
-# %% ../../nbs/rl/balance.ipynb #0ec34584
+# %% ../../nbs/rl/balance.ipynb #647efcd4
 @dataclass
 class Progress:
     "How fast each domain's reward changes; `means` is plain data and all there is to save."
@@ -54,7 +54,7 @@ class Progress:
         total = sum(moving.values())
         return {d: self.floor/len(domains) + (1 - self.floor)*(moving[d]/total if total else 1/len(domains)) for d in domains}
 
-# %% ../../nbs/rl/balance.ipynb #009f2ab3
+# %% ../../nbs/rl/balance.ipynb #7d36f6b8
 BALANCES = ('equal', 'weights', 'progress')
 
 def check_balance(balance:str, weights:dict[str,float]):

@@ -34,7 +34,7 @@ def credible_interval(a:np.ndarray, b:np.ndarray, level:float=0.95)->tuple[np.nd
     "Where a pass rate distributed as Beta(a, b) lies with probability `level`, equal tails."
     return betaincinv(a, b, (1 - level)/2), betaincinv(a, b, (1 + level)/2)
 
-# %% ../../nbs/rl/difficulty.ipynb #78c809e2
+# %% ../../nbs/rl/difficulty.ipynb #e22a6991
 def kind_of(task:Task)->str:
     "The problems that a problem resembles: same domain, source and difficulty."
     return f"{task.domain}/{task.source}/{task.difficulty}"
@@ -59,7 +59,8 @@ class PassRates:
     def faded(self, key:str, step:int)->tuple[float,float]:
         "Right and wrong answers under `key`, at what they are worth at `step`."
         right, wrong, then = self.counts.get(key, (0, 0, step))
-        return right*self.forgetting**(step - then), wrong*self.forgetting**(step - then)
+        left = self.forgetting**max(0, step - then)   # counts that an earlier run left at its last step begin to fade where they were made
+        return right*left, wrong*left
 
     def update(self, task:Task, num_correct:int, num_wrong:int, step:int):
         "Add a group of rollouts, sampled at `step`."
@@ -109,7 +110,7 @@ def with_fitted_strength(
     def log_likelihood(strength): return np.sum(betaln(*(strength*centre + own.T)) - betaln(*(strength*centre)))
     return replace(rates, strength=max(STRENGTHS, key=log_likelihood))
 
-# %% ../../nbs/rl/difficulty.ipynb #a06ec551
+# %% ../../nbs/rl/difficulty.ipynb #287d5fad
 def in_band(
     rates:PassRates,
     tasks:Sequence[Task],

@@ -26,7 +26,7 @@ from ..tasks.readers import load_tasks
 from ..tasks.schema import Task, Verdict, write_tasks
 from ..tasks.verify import verify_all
 
-# %% ../../nbs/rl/measuring.ipynb #81f46b4f
+# %% ../../nbs/rl/measuring.ipynb #238b0e54
 @dataclass(frozen=True, kw_only=True)
 class DifficultyJob:
     "One measurement: a model's answers to the tasks of a file."
@@ -35,7 +35,7 @@ class DifficultyJob:
     out: str                        # folder of what comes out, and of the log
     split: str = ''                 # of the data set
     k: int = 8                      # answers to each task
-    max_new_tokens: int = 1024      # a longer answer is cut, and so has none
+    max_new_tokens: int = 1024      # a longer answer is cut, and checked as far as it goes
     temperature: float = 1.0        # that of the training to come
     seed: int = 0
     allow_reduced_assurance: bool = False  # count also programs whose tests ran in their own process

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'LEVELS', 'LARGEST', 'LOSS_TYPES', 'HEALTH', 'BEHAVIOUR_MODES', 'ESTIMATORS', 'group_advantages',
-           'mask_overlong', 'overlong_penalty', 'log_weights', 'token_losses', 'reduce_losses', 'held_tokens',
-           'policy_health', 'effective_share', 'moving_share', 'behaviour_weights', 'reference_divergence',
-           'next_entropy_coef', 'policy_loss', 'check_objective', 'check_terms', 'second_moment_bound',
-           'second_moment_mask']
+           'overlong_penalty', 'log_weights', 'token_losses', 'reduce_losses', 'held_tokens', 'policy_health',
+           'effective_share', 'behaviour_weights', 'reference_divergence', 'next_entropy_coef', 'policy_loss',
+           'check_objective', 'check_terms', 'second_moment_bound', 'second_moment_mask']
 
 # %% ../../nbs/rl/objective.ipynb #85af7af4
 import math
@@ -52,14 +51,7 @@ def _spread(centred:Tensor, num:Tensor)->Tensor:
     "Standard deviation of each row, [rows, 1]."
     return (centred.square().sum(1, keepdim=True)/(num - 1).clamp(min=1)).sqrt()
 
-# %% ../../nbs/rl/objective.ipynb #2632efde
-def mask_overlong(
-    mask:Tensor,      # [B, T]
-    finished:Tensor,  # False for answers that were cut, [B]
-)->Tensor:            # [B, T]; count num_tokens and num_sequences in this one
-    "The tokens that count once those of answers that were cut don't."
-    return mask & finished[:, None]
-
+# %% ../../nbs/rl/objective.ipynb #f00f9932
 def overlong_penalty(
     lengths:Tensor,             # tokens of each answer, [B]
     max_completion_length:int,  # tokens that an answer may have
@@ -71,7 +63,7 @@ def overlong_penalty(
     excess = lengths - (max_completion_length - cache_length)
     return -(excess/max(cache_length, 1)).clamp(0, 1)
 
-# %% ../../nbs/rl/objective.ipynb #c9030caf
+# %% ../../nbs/rl/objective.ipynb #52438814
 LEVELS = ('token', 'sequence')
 LARGEST = 20.  # of a log-ratio, either way: e²⁰ is far beyond every clip, and no float overflows
 
@@ -167,27 +159,7 @@ def effective_share(weights:Tensor)->Tensor:  # [n] → []
     "Samples that weighted ones are worth, as a share of their number; 0 where all weights are."
     return weights.sum().square()/weights.square().sum().clamp(min=1e-30)/len(weights)
 
-# %% ../../nbs/rl/objective.ipynb #c12341f1
-@torch.no_grad()
-def moving_share(
-    logp:Tensor,             # [B, T]
-    old_logp:Tensor,         # [B, T]
-    advantages:Tensor,       # [B]
-    mask:Tensor,             # the tokens of each answer, [B, T]
-    left:Tensor|None=None,   # of these, those that the loss looked at; None: all
-    *,
-    importance_sampling_level:str='token',
-    loss_type:str='dapo',
-    **clip,                  # epsilon_low, epsilon_high, delta
-)->Tensor:                   # [B]
-    "Share of each answer's tokens that neither a mask nor the clip keeps from learning."
-    moving = mask if left is None else left
-    if loss_type != 'cispo':
-        low, high = held_tokens(log_weights(logp, old_logp, mask, importance_sampling_level).exp(), advantages, loss_type=loss_type, **clip)
-        moving = moving & ~low & ~high
-    return moving.sum(1)/mask.sum(1).clamp(min=1)
-
-# %% ../../nbs/rl/objective.ipynb #239d2b47
+# %% ../../nbs/rl/objective.ipynb #04b7fd21
 BEHAVIOUR_MODES = ('token_truncate', 'token_mask', 'sequence_truncate', 'sequence_mask')
 
 @torch.no_grad()
@@ -205,20 +177,20 @@ def behaviour_weights(
     w = log_weights(old_logp, behaviour_logp, mask, level).exp()
     return w.clamp(weight_floor, weight_cap) if bound == 'truncate' else w.where((w >= weight_floor) & (w <= weight_cap), 0)
 
-# %% ../../nbs/rl/objective.ipynb #77bbae92
+# %% ../../nbs/rl/objective.ipynb #c0adf8d0
 ESTIMATORS = ('k3', 'k1')
 
 def reference_divergence(
     logp:Tensor,      # [B, T]
     ref_logp:Tensor,  # under the reference model, [B, T]
     mask:Tensor,      # [B, T]
-    estimator:str='k3', # k1, k2 or k3
+    estimator:str='k3', # or k1
 )->Tensor:            # [B, T], 0 where masked
     "Estimates of KL(policy, reference) at each token (Schulman's k1 and k3)."
     rho = log_weights(ref_logp, logp, mask)
     return -rho if estimator == 'k1' else rho.exp() - 1 - rho
 
-# %% ../../nbs/rl/objective.ipynb #00c08e79
+# %% ../../nbs/rl/objective.ipynb #3f0ec61e
 def next_entropy_coef(
     coef:float,             # the coefficient so far
     entropy:float,          # mean of the step's tokens, nats
@@ -232,7 +204,7 @@ def next_entropy_coef(
     coef = min(max(coef + (step if low else -step), bounds[0]), bounds[1])
     return coef, coef if low else 0.
 
-# %% ../../nbs/rl/objective.ipynb #7fe7e12b
+# %% ../../nbs/rl/objective.ipynb #b388b091
 def policy_loss(
     logp:Tensor,        # of the sampled tokens under the policy in training, [B, T]
     old_logp:Tensor,    # under the policy to which ratios are taken, [B, T]
@@ -260,8 +232,8 @@ def policy_loss(
 )->tuple[Tensor,dict]:                         # loss [], metrics of `policy_health`, and of the terms that are on
     "The clipped policy loss of a (micro-)batch, and its health."
     clip = dict(loss_type=loss_type, epsilon_low=epsilon_low, epsilon_high=epsilon_high, delta=delta)
-    check_objective(level=importance_sampling_level, behaviour_mode=behaviour_mode, kl_estimator=kl_estimator,
-                    corrected=use_bias_correction_kl, max_completion_length=max_completion_length, **clip)
+    check_objective(importance_sampling_level=importance_sampling_level, behaviour_mode=behaviour_mode, kl_estimator=kl_estimator,
+                    use_bias_correction_kl=use_bias_correction_kl, max_completion_length=max_completion_length, **clip)
     check_terms(beta=(beta, ref_logp, 'ref_logp, the log-probabilities under the reference model'),
                 entropy_coef=(entropy_coef, entropy, 'entropy, of each token, as linear_logprob returns it'))
     logp, old_logp = logp.where(mask, 0), old_logp.where(mask, 0)
@@ -285,10 +257,10 @@ def policy_loss(
 
 def _mean(values:Tensor, mask:Tensor)->float: return values.detach()[mask].mean().item()
 
-def check_objective(*, loss_type:str, level:str, epsilon_low:float, epsilon_high:float, delta:float|None, behaviour_mode:str,
-                    kl_estimator:str, corrected:bool, max_completion_length:int|None):
+def check_objective(*, loss_type:str, importance_sampling_level:str, epsilon_low:float, epsilon_high:float, delta:float|None,
+                    behaviour_mode:str, kl_estimator:str, use_bias_correction_kl:bool, max_completion_length:int|None):
     "Refuse settings that `policy_loss` can't mean."
-    for name, value, known in (('loss_type', loss_type, LOSS_TYPES), ('importance_sampling_level', level, LEVELS),
+    for name, value, known in (('loss_type', loss_type, LOSS_TYPES), ('importance_sampling_level', importance_sampling_level, LEVELS),
                                ('kl_estimator', kl_estimator, ESTIMATORS), ('behaviour_mode', behaviour_mode, BEHAVIOUR_MODES)):
         if value not in known: raise UserError(f"{name}='{value}': {nearest(value, known)}")
     if not 0 <= epsilon_low < 1:
@@ -296,7 +268,7 @@ def check_objective(*, loss_type:str, level:str, epsilon_low:float, epsilon_high
     if delta is not None and loss_type == 'cispo': raise UserError(f"delta={delta}: cispo bounds all weights by epsilon_high; leave delta out")
     if delta is not None and delta <= 1 + epsilon_high:
         raise UserError(f"delta={delta} must be above 1 + epsilon_high = {1 + epsilon_high:g}, where the clip begins")
-    if kl_estimator == 'k1' and not corrected:
+    if kl_estimator == 'k1' and not use_bias_correction_kl:
         raise UserError("kl_estimator='k1' pulls nowhere: its gradient is 0 on average; add use_bias_correction_kl=True or take 'k3'")
     if loss_type == 'dr_grpo' and not max_completion_length: raise UserError("dr_grpo divides by max_completion_length; give it")
 

@@ -10,7 +10,7 @@ __all__ = ['CORRECTIONS', 'OVERLONG', 'RL', 'RLJob', 'PolicyLogprobs', 'batch_lo
            'WithoutAdapters', 'make_reference', 'keep_model', 'start_run', 'run_rl', 'train', 'RunLog', 'print_rewards',
            'check_rl', 'main']
 
-# %% ../../nbs/rl/trainer.ipynb #7a7545ec
+# %% ../../nbs/rl/trainer.ipynb #b1663d95
 import json, math, signal, sys, time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,11 +33,11 @@ from ..model.generation import end_ids
 from ..model.loading import check_files, find_model, load_model
 from .balance import Progress, check_balance, domain_shares, quotas
 from .buffer import TrajectoryBuffer, buffer_metrics, load_buffer, save_buffer
-from .difficulty import PassRates, choose_tasks, in_band
+from .difficulty import PassRates, band_probability, choose_tasks, in_band
 from .engines import KitEngine, RolloutEngine, ServerEngine, mismatch_metrics, save_layers
 from .guard import Guard, check_guard
-from .objective import (next_entropy_coef, overlong_penalty, policy_health, policy_loss, second_moment_bound,
-                                      second_moment_mask)
+from .objective import (SCALES, check_objective, next_entropy_coef, overlong_penalty, policy_health, policy_loss,
+                                      second_moment_bound, second_moment_mask)
 from .rollouts import (PolicyBatch, Trajectory, begin_groups, gathered, is_complete, judge_groups, lay_out_policy,
                                      micro_batches, rollout_metrics, with_advantages, write_groups)
 from ..tasks.rewards import RewardFunction
@@ -47,11 +47,11 @@ from ..training.checkpointing import OFFLOADS, offloaded
 from ..training.launchers import Program
 from ..training.lora import add_adapters, check_lora, save_adapter
 from ..training.packing import IGNORE
-from ..training.trainer import (CompletionLoss, MetricsLog, check_offload, import_deepspeed, keep_metrics, learning_rate,
+from ..training.trainer import (SCHEDULES, CompletionLoss, MetricsLog, check_offload, import_deepspeed, keep_metrics, learning_rate,
                                           load_checkpoint, load_for_training, make_engine, make_universal, print_steps, save_checkpoint,
                                           save_trained, start_process_group, told_to_end, update_weights, world_size)
 
-# %% ../../nbs/rl/trainer.ipynb #f21d01e2
+# %% ../../nbs/rl/trainer.ipynb #19c2295c
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
 OVERLONG = ('none', 'mask', 'penalty')
 
@@ -64,7 +64,7 @@ class RLJob:
     steps: int
     prompts_per_step: int = 16      # tasks that are being answered in a step
     group_size: int = 16            # answers to each
-    max_new_tokens: int = 64        # a longer answer is cut, and so has none
+    max_new_tokens: int = 64        # a longer answer is cut, and judged as far as it goes
     learning_rate: float = 1e-4     # its peak; 3e-4 collapsed in our trials
     warmup: float = 0.1             # share of the steps in which the learning rate rises
     schedule: str = 'cosine'        # as for TrainJob, also the next
@@ -97,7 +97,7 @@ class RLJob:
     overlong: str = 'none'          # 'mask': answers that are cut teach nothing; 'penalty': their length is charged for before that
     overlong_cache: int = 0         # the last tokens of max_new_tokens, that 'penalty' charges for
     reuse: int = 1                  # steps after its own at which a trajectory is learned from again
-    max_rows: int = 0               # answers that a step learns from, in whole groups, the most useful first; 0: all that the buffer holds
+    max_rows: int = 0               # answers that a step learns from, in whole groups, largest mean |advantage| first; 0: all that the buffer holds
     correction: str = 'clip'        # of the distance between the policy that sampled and the one in training; see below
     updates_per_step: int = 1       # optimiser steps into which a step's trajectories are divided
     loss_type: str = 'dapo'         # see `policy_loss`, also for the next
@@ -136,8 +136,10 @@ class RLJob:
     num_threads: int = 1
 
     def __post_init__(self):
-        for name, known in dict(correction=CORRECTIONS, overlong=OVERLONG, offload=OFFLOADS).items():
+        for name, known in dict(correction=CORRECTIONS, overlong=OVERLONG, offload=OFFLOADS, schedule=SCHEDULES, scale_rewards=(*SCALES, 'domain')).items():
             if (value := getattr(self, name)) not in known: raise UserError(f"{name}='{value}': {nearest(value, known)}")
+        for name, least in dict(prompts_per_step=1, max_new_tokens=1, updates_per_step=1, checkpoint_every=1, reuse=0, max_rows=0).items():
+            if getattr(self, name) < least: raise UserError(f"{name}={getattr(self, name)} must be at least {least}")
         if self.group_size < 2:
             raise UserError(f"group_size={self.group_size}: an answer alone has nothing to be compared with; take 2 or more")
         if self.tokens_per_step and self.max_new_tokens % self.tokens_per_step:
@@ -149,6 +151,9 @@ class RLJob:
         if (self.overlong == 'penalty') != bool(self.overlong_cache):
             raise UserError(f"overlong='{self.overlong}' with overlong_cache={self.overlong_cache}: 'penalty' needs it above 0, "
                             "and nothing else does")
+        band_probability(1., 1., self.band['band'])   # refuses an impossible band
+        check_objective(**self.clip, behaviour_mode=self.behaviour_mode, kl_estimator=self.kl_estimator,
+                        use_bias_correction_kl=self.use_bias_correction_kl, max_completion_length=self.max_new_tokens)
         check_offload(self)
         check_lora(self.lora_rank, self.lora_alpha, self.lora_targets)
         check_balance(self.balance, self.domain_weights)
@@ -356,7 +361,7 @@ def load_state(engine, folder:Path, job:RLJob)->tuple[int,RLState]:
     del plain['buffer']
     return step, replace(state, **plain)
 
-# %% ../../nbs/rl/trainer.ipynb #bf394f94
+# %% ../../nbs/rl/trainer.ipynb #da3e48be
 @dataclass
 class Run:
     "What stays the same through a run."
@@ -411,11 +416,11 @@ def begin_rollouts(run:Run, state:RLState, step:int, version:int, watch:Callable
     tasks, band_share = choose(run, state, step, job.prompts_per_step - len(parked))
     groups = parked + begin_groups(tasks, run.tokenizer, size, version)
     watch('choosing')
-    work = partial(write_and_judge, run, groups, run.by_id, version=version, seed=job.seed*1_000_003 + step, watch=watch,
+    work = partial(write_and_judge, run, groups, run.by_id, version=version, seed=job.seed*1_000_003 + step,
                    max_new_tokens=job.max_new_tokens, tokens_per_step=job.tokens_per_step)
-    if job.ahead and run.writer.overlaps: return ThreadPoolExecutor(1).submit(work), band_share
+    if job.ahead and run.writer.overlaps: return ThreadPoolExecutor(1).submit(work), band_share   # its seconds are nobody's, but for `waiting`
     done = Future()
-    done.set_result(work())
+    done.set_result(work(watch=watch))
     return done, band_share
 
 def end_rollouts(job:RLJob, begun:tuple[Future,float])->Rollouts:
@@ -434,7 +439,7 @@ def count_answers(rates:PassRates, tasks:dict[str,Task], fresh:list[Trajectory],
     for t in fresh: rewards.setdefault(t.task_id, []).extend([] if t.reward is None else [t.reward])
     for task_id, earned in rewards.items(): rates.update(tasks[task_id], sum(r == 1 for r in earned), sum(r < 1 for r in earned), step)
 
-# %% ../../nbs/rl/trainer.ipynb #6150c679
+# %% ../../nbs/rl/trainer.ipynb #0605006e
 class Stopwatch:
     "Seconds since it was last asked, by name."
     def __init__(self): self.last, self.seconds = time.perf_counter(), {}
@@ -459,6 +464,7 @@ def rl_step(run:Run, state:RLState, step:int)->tuple[dict,list[Trajectory],dict]
     row |= learned | mismatch | buffer_metrics(state.buffer, step)
     watch('learning')
     state.written = end_rollouts(job, ahead) if ahead else None
+    if ahead: watch('waiting')
     run.writer.sync(run.engine.module.model)
     watch('handing on')
     return row, rollouts.fresh, watch.seconds

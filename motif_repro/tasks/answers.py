@@ -10,7 +10,7 @@ __all__ = ['BOX', 'STATED', 'SIGNS', 'FRACTIONS', 'TABLE', 'FUNCTIONS', 'REWRITE
            'split_unit', 'Node', 'split_top', 'enclosed', 'is_words', 'take_apart', 'TookTooLong', 'chosen', 'macros',
            'variables', 'Judge', 'as_interval', 'as_union', 'check_answer']
 
-# %% ../../nbs/tasks/answers.ipynb #23ee3c5c
+# %% ../../nbs/tasks/answers.ipynb #f7f553ad
 import re, string, unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,9 +18,9 @@ from fractions import Fraction
 from .schema import Verdict
 from .symbolic import LIMIT_S, formulas_equal
 
-# %% ../../nbs/tasks/answers.ipynb #78641431
+# %% ../../nbs/tasks/answers.ipynb #392cc811
 BOX = re.compile(r'\\(?:boxed|fbox)\s*(?=\{|\w)')
-STATED = re.compile(r'(?:####|answer\W{0,4}?(?:is|are|:|=))[ \t]*:?\s*([^\s:].*)', re.IGNORECASE)
+STATED = re.compile(r'(?:####|answer\W{0,4}?(?:is|are|:|=))[ \t]*+:?+\s*+([^\s:].*)', re.IGNORECASE)   # *+ gives nothing back: linear
 
 def after_thought(response:str)->str:  # '' where the thought was never closed
     "The text after the last thought."
@@ -46,7 +46,7 @@ def final_answer(response:str)->str:  # '' where there is none
     line = (STATED.findall(text) or text.splitlines())[-1]
     return line.strip(' \t*').removesuffix('.').strip(' \t*')
 
-# %% ../../nbs/tasks/answers.ipynb #fe99c8ec
+# %% ../../nbs/tasks/answers.ipynb #b0cbb5b8
 SIGNS = {'×': r'\times ', '÷': r'\div ', '≤': r'\le ', '≥': r'\ge ', '≠': r'\ne ', '∞': r'\infty ', '∪': r'\cup ', '∩': r'\cap ',
          '∈': r'\in ', '∅': r'\emptyset ', 'π': r'\pi ', '°': r'^{\circ}', '√': r'\sqrt ', '±': r'\pm ', '∓': r'\mp ',
          'θ': r'\theta ', 'α': r'\alpha ', 'β': r'\beta ', 'ℝ': r'\mathbb{R}', '⁄': '/', '′': "'", **dict.fromkeys('−–—', '-'), **dict.fromkeys('·⋅∗', r'\cdot ')}
@@ -72,7 +72,7 @@ REWRITES = [(re.compile(pattern), new) for pattern, new in [
 
 def normalised(text:str)->str:
     "One spelling for what is only written differently."
-    text = unicodedata.normalize('NFKC', text.translate(TABLE)).translate(TABLE)
+    text = ' '.join(unicodedata.normalize('NFKC', text.translate(TABLE)).translate(TABLE).split())   # first: a flood of spaces costs its square below
     for pattern, new in REWRITES: text = pattern.sub(new, text)
     return text.strip().removesuffix('.').strip()
 

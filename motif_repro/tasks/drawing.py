@@ -12,11 +12,11 @@ from itertools import repeat
 
 from .schema import Task
 
-# %% ../../nbs/tasks/drawing.ipynb #f6145bd5
+# %% ../../nbs/tasks/drawing.ipynb #0b956e87
 TEST_SHARE = 0.25
 
 def normalised(question:str)->str:
-    "A question by which it is told from others: spaces and case don't count."
+    "What tells a question from others: all of it but spaces and case."
     return ' '.join(question.lower().split())
 
 def split_of(

@@ -119,17 +119,17 @@ class SubsetSum(Environment, name='subset_sum'):
         chosen = [int(n) for n in answer.split('+')]
         return sum(chosen) == task.metadata['target'] and not Counter(chosen) - Counter(task.metadata['numbers'])
 
-# %% ../../nbs/tasks/environments.ipynb #348decd0
+# %% ../../nbs/tasks/environments.ipynb #59c87fdd
 class MultipleChoice(Environment):
     "The letter of an option."
     name = 'multiple_choice'
     form = r'(?:(?i:option|choice)\s+)?[\W_]*(?:(?:text|textbf|mathrm|mathbf)\s*\W+)?(?P<letter>[A-Ja-j])(?:[\W_]*|[\W_]*[).:\]}*](?P<rest>.*))'
 
     def right(self, answer, task):
-        chosen = re.fullmatch(self.form, answer, re.ASCII)
-        rest, option = (chosen['rest'] or '').split(), re.search(rf'^{task.answer}\) (.*)$', task.question, re.MULTILINE)
+        chosen, letter = re.fullmatch(self.form, answer, re.ASCII), task.answer.strip().upper()
+        rest, option = (chosen['rest'] or '').split(), re.search(rf'^{re.escape(letter)}\) (.*)$', task.question, re.MULTILINE)
         another = re.search(r'\b[A-J]\s*[).:\]}]|\b(?:or|and)\s+\(?[A-J]\b', ' '.join(rest))
-        return chosen['letter'].upper() == task.answer and (not another or bool(option) and rest == option[1].split())
+        return chosen['letter'].upper() == letter and (not another or bool(option) and rest == option[1].split())
 
 GIVEN['multiple_choice'] = MultipleChoice()
 

@@ -35,12 +35,12 @@ SOURCES = dict(
 )
 MAX_VALUE = 99  # of any intermediate result
 
-# %% ../../nbs/tasks/math.ipynb #c70e4922
+# %% ../../nbs/tasks/math.ipynb #1515afa7
 def reduce_expression(
     expression:str,               # e.g. '2 + 3 * 4'
 )->list[tuple[int,str,int,int]]:  # (left, operator, right, result) in the order a careful person computes
     "The operations that evaluate a chain of +, - and *: products first, then from left to right."
-    parts = re.findall(r'\d+|[-+*]', expression.replace('-', ' - ') if ' ' not in expression else expression)
+    parts = re.findall(r'\d+|[-+*]', expression)
     numbers, operators = [int(p) for p in parts[::2]], parts[1::2]
     steps = []
     def apply(i):

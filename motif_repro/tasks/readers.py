@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MAX_TESTS', 'LEVELS', 'WRITERS', 'SHAPES', 'gsm8k', 'competition_math', 'aime', 'deepscaler', 'unpacked',
-           'livecodebench', 'gpqa', 'ifeval', 'shape_of', 'to_task', 'split_files', 'pool_ends', 'iter_tasks',
+           'livecodebench', 'gpqa', 'ifeval', 'shape_of', 'to_task', 'split_files', 'has_rows', 'iter_tasks',
            'load_tasks', 'split_tasks']
 
-# %% ../../nbs/tasks/readers.ipynb #52a98ae1
-import base64, hashlib, io, json, pickle, random, re, zlib
+# %% ../../nbs/tasks/readers.ipynb #87eafb3a
+import base64, hashlib, io, json, math, pickle, random, re, zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,11 +19,11 @@ from .drawing import split_of
 from .instructions import parse_constraints
 from .schema import Task, parse_task
 
-# %% ../../nbs/tasks/readers.ipynb #c4ff510b
+# %% ../../nbs/tasks/readers.ipynb #5a3ac4cf
 def _text(row:dict, name:str)->str:
     "A field's text; a whole or decimal number counts as text. ValueError where there is none."
     value = row.get(name)
-    if isinstance(value, (int, float)) and not isinstance(value, bool): value = str(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value): value = str(value)   # NaN: an empty cell
     if not isinstance(value, str) or not value.strip(): raise ValueError(f"'{name}' holds no text: {str(value)[:80]!r}")
     return value.strip()
 
@@ -161,7 +161,7 @@ def to_task(
     except (AttributeError, KeyError, TypeError, RecursionError) as e:   # a list where a text belongs, and the like
         raise ValueError(f"not of the shape {shape or 'of a task'} ({type(e).__name__}: {str(e)[:100]})") from e
 
-# %% ../../nbs/tasks/readers.ipynb #980226f5
+# %% ../../nbs/tasks/readers.ipynb #4656e57b
 def split_files(
     folder:str|Path,
     split:str='',     # 'test' or 'main/test'; may be left out where there is only one
@@ -178,13 +178,13 @@ def split_files(
     except RuntimeError as e:   # what `datasets` says of a program that would fetch or make the rows
         raise UserError(f"{folder}: is no data set that can be read without running its code ({e}); take its Parquet or JSONL files") from e
     except ValueError as e: raise UserError(f"{folder}: its README describes files that `datasets` can't find ({e}); mend it, or name the files themselves") from e
-    forgotten = set() if len(configs) > 1 or not pool_ends(folder) else set(pool_files(folder)) - {path for paths in files.values() for path in paths}
+    forgotten = set() if len(configs) > 1 or not has_rows(folder) else set(pool_files(folder)) - {path for paths in files.values() for path in paths}
     if forgotten: raise UserError(f"{min(forgotten)}: belongs to no split of {folder}; name the files themselves, or keep one kind of file in a folder")
     if not split and len(files) == 1: return next(iter(files.values()))
     if split not in files: raise UserError(f"{folder}: has the splits {', '.join(files)}; " + (f"'{split}' is none, {nearest(split, files)}" if split else 'say which one'))
     return files[split]
 
-def pool_ends(folder:Path)->bool:
+def has_rows(folder:Path)->bool:
     "Whether files of rows lie in the folder itself."
     try: return bool(pool_files(folder))
     except UserError: return False

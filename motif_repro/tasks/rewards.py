@@ -105,7 +105,7 @@ class Worker:
             try: pipe.close()
             except BrokenPipeError: pass
 
-# %% ../../nbs/tasks/rewards.ipynb #431c8804
+# %% ../../nbs/tasks/rewards.ipynb #de0f2fde
 class RewardFunction:
     "A user's function as a `verify_all`, in workers that are kept between calls; a context manager."
     def __init__(self,
@@ -118,14 +118,16 @@ class RewardFunction:
         self.idle.append(Worker(spec, limit_s))   # what can't be imported is refused here
 
     def __call__(self, tasks:Sequence[Task], responses:Sequence[str])->list[Verdict]:
-        pairs = {(task.id, response): task for task, response in zip(tasks, responses, strict=True)}
+        keys = [(repr(task), response) for task, response in zip(tasks, responses, strict=True)]   # not the id: other tasks may share it
+        pairs = dict(zip(keys, zip(tasks, responses)))
         with ThreadPoolExecutor(self.num_workers) as pool:
-            verdicts = dict(zip(pairs, pool.map(lambda pair: self.verdict(pairs[pair], pair[1]), pairs)))
-        return [verdicts[task.id, response] for task, response in zip(tasks, responses)]
+            verdicts = dict(zip(pairs, pool.map(lambda pair: self.verdict(*pair), pairs.values())))
+        return [verdicts[key] for key in keys]
 
     def verdict(self, task:Task, response:str)->Verdict:
         "Of one response; without a reward where the function has none to say."
-        worker = self.idle.pop() if self.idle else Worker(self.spec, self.limit_s)
+        try: worker = self.idle.pop()   # not `if self.idle`: another thread may take the last one in between
+        except IndexError: worker = Worker(self.spec, self.limit_s)
         reply = worker.ask(task, response, self.limit_s)
         if not worker.stopped: self.idle.append(worker)
         return scored(reply['score']) if 'score' in reply else Verdict('verifier_error', reply['error'])

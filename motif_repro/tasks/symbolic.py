@@ -7,7 +7,7 @@ __all__ = ['MAX_DIGITS', 'POINTS', 'JUMPS', 'LIMIT_S', 'WALL_S', 'MAX_BYTES', 'w
            'equal_values', 'compare_formulas', 'rounds_to', 'serve', 'Worker', 'stop_workers', 'CheckerFailed',
            'formulas_equal']
 
-# %% ../../nbs/tasks/symbolic.ipynb #c93d01d5
+# %% ../../nbs/tasks/symbolic.ipynb #a6f0d1ad
 import atexit, json, logging, math, os, re, resource, select, signal, subprocess, sys, time
 from fractions import Fraction
 from functools import lru_cache
