@@ -2,6 +2,7 @@
 import json, os, subprocess, sys, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +41,21 @@ def test_a_gpu_that_torch_does_not_see(program):
     assert check_gpu().state == 'absent'
     program('nvidia-smi', 'echo "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)"')
     assert check_gpu().state == 'amiss' and 'constraints-cuda' in check_gpu().mend and 'H100' in check_gpu().found
+
+def test_a_driver_that_fails_is_no_gpu(program):
+    import torch
+    if torch.cuda.is_available(): pytest.skip('torch sees one')
+    program('nvidia-smi', 'echo "NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver."; exit 9')   # says so on its standard output
+    assert check_gpu().state == 'absent' and 'nvidia-smi fails' in check_gpu().found and 'driver sees' not in check_gpu().found
+
+def test_a_gpu_that_does_not_compute(monkeypatch):
+    import torch
+    def fails(*args, **kwargs): raise RuntimeError('CUDA error: no kernel image is available for execution on the device\nmore')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda i: SimpleNamespace(name='H900', total_memory=2**30, major=12, minor=0))
+    monkeypatch.setattr(torch, 'ones', fails)
+    assert check_gpu().state == 'amiss' and check_gpu().found.endswith('no kernel image is available for execution on the device') and 'constraints-cuda' in check_gpu().mend
 
 def test_a_sandbox_switched_off_or_not_there(program):
     assert check_sandbox(settings(sandbox='none')).state == 'amiss'

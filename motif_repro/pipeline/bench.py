@@ -32,7 +32,7 @@ from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path
 from ..core.settings import find_root
 
-# %% ../../nbs/pipeline/bench.ipynb #0262228f
+# %% ../../nbs/pipeline/bench.ipynb #70a8a5c3
 @dataclass(frozen=True, kw_only=True)
 class Case:
     "One thing to measure."
@@ -180,7 +180,7 @@ LOSS = dict(
                               compiles=True),
 )
 
-# %% ../../nbs/pipeline/bench.ipynb #294fa38f
+# %% ../../nbs/pipeline/bench.ipynb #82a64a9f
 def loss_inputs(N:int, D:int, V:int, case:Case)->tuple[Tensor,Tensor,Tensor]:  # [N, D], [V, D], [N]
     "Hidden states, output weights and targets whose logits have standard deviation 2, about that of a trained model."
     rng = torch.Generator(case.device).manual_seed(case.seed)
@@ -194,7 +194,7 @@ def loss_and_gradients(loss:Callable, h:Tensor, w:Tensor, y:Tensor)->tuple[Tenso
 def _errors(got:Sequence[Tensor], truth:Sequence[Tensor])->dict:
     "Relative error of the loss; the gradients' largest error over their largest entry."
     loss, *grads = (((a.double() - t).abs().max()/t.abs().max()).item() for a, t in zip(got, truth))
-    return dict(loss_error=loss, grad_error=max(grads))
+    return dict(loss_error=loss, grad_error=float(np.max(grads)))   # Python's max would pass over a NaN
 
 def one_rounding(dtype:torch.dtype)->float:
     "Of a result in `dtype`, or what another order of a long sum costs in fp32."
@@ -381,7 +381,7 @@ def run_generate(case:Case, provider:Provider)->dict:
     num_tokens = sum(map(len, written))
     return row | dict(num_tokens=num_tokens, tokens_per_s=num_tokens/row['median_s'], digest=sha256(json.dumps(written).encode()).hexdigest()[:12], status='ok')
 
-# %% ../../nbs/pipeline/bench.ipynb #d29494f0
+# %% ../../nbs/pipeline/bench.ipynb #84880a52
 CHECKED, UNTIMED = 3, 2   # first steps that are held against the truth; that warm up
 
 def _sft(case:Case, trainer:str, family:str)->tuple[Callable,str]:
@@ -402,7 +402,7 @@ def run_sft(case:Case, provider:Provider)->dict:
     with TemporaryDirectory() as folder:
         task = sft_task(family, case.shape, UNTIMED + 2*case.repeats, Path(folder), threads=case.threads)
         truth = true_losses(task, CHECKED)
-        error = max(abs(a/b - 1) for a, b in zip(train(task, CHECKED, lambda row: None, True), truth, strict=True))
+        error = np.max([abs(a/b - 1) for a, b in zip(train(task, CHECKED, lambda row: None, True), truth, strict=True)])
         wall, cpu, base = [], [], reset_peak(case.device)
         def on_step(row):
             wall.append(time.perf_counter())
@@ -415,7 +415,7 @@ def run_sft(case:Case, provider:Provider)->dict:
     row |= dict(cpu_s=np.median(work), num_tokens=np.mean(tokens), tokens_per_s=np.mean(tokens)/np.median(seconds), loss_error=error)
     return {name: float(value) for name, value in row.items()} | memory | dict(repeats=len(seconds), status='ok' if error < 1e-4 else f'wrong: loss off by {error:.1e}')
 
-# %% ../../nbs/pipeline/bench.ipynb #1062810b
+# %% ../../nbs/pipeline/bench.ipynb #f19b3966
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     "What is measured of whom."
@@ -544,7 +544,7 @@ def _order(row:dict)->tuple:
     providers = list(BENCHES[row['bench']].providers)
     return row['device'], [-n for n in axes_of(row)], row['dtype'], row['threads'], providers.index(row['provider']) if row['provider'] in providers else -1
 
-# %% ../../nbs/pipeline/bench.ipynb #4018c10e
+# %% ../../nbs/pipeline/bench.ipynb #02fe85bd
 def cases(
     bench:str,
     *,
@@ -558,8 +558,9 @@ def cases(
     "What to measure, in order."
     if bench not in BENCHES: raise UserError(f"unknown bench '{bench}'; {nearest(bench, BENCHES)}")
     spec = BENCHES[bench]
-    for name in providers:
-        if name not in spec.providers: raise UserError(f"bench {bench}: unknown provider '{name}'; {nearest(name, spec.providers)}")
+    for what, given, known in (('provider', providers, spec.providers), ('dtype', dtypes, ('float32', 'bfloat16')), ('device', [device], ('cpu', 'cuda'))):
+        for name in given:
+            if name not in known: raise UserError(f"bench {bench}: unknown {what} '{name}'; {nearest(name, known)}")
     for shape in shapes:
         if len(shape) != len(spec.quick): raise UserError(f"bench {bench}: shape {','.join(map(str, shape))} must have {len(spec.quick)} numbers: {spec.axes}")
     if quick: options = dict(repeats=2) | options
@@ -568,6 +569,7 @@ def cases(
     chosen = {name: spec.providers[name] for name in providers or spec.providers}
     all_cases = [(name, shape, dtype) for shape in sizes for dtype in types for name, p in chosen.items() if dtype in p.dtypes]
     if not (shapes or quick or device == 'cuda'): all_cases += [(name, shape, 'float32') for shape in spec.growing for name, p in chosen.items() if p.ours or name == 'naive']
+    if not all_cases: raise UserError(f"bench {bench}: there is nothing to measure of these providers and types on {device}; leave some of them out")
     return [Case(bench=bench, provider=name, shape=shape, dtype=dtype, device=device, **options) for name, shape, dtype in all_cases]
 
 def run_bench(

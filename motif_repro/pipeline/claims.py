@@ -39,7 +39,7 @@ def compare(
     if not higher: low, high, limit = -high, -low, -limit
     return REPRODUCED if low >= limit else NOT_REPRODUCED if high < limit else INCONCLUSIVE
 
-# %% ../../nbs/pipeline/claims.ipynb #fec32a29
+# %% ../../nbs/pipeline/claims.ipynb #005f97b9
 class Part(BaseModel):
     "What the parts of a rule have in common."
     model_config = ConfigDict(extra='forbid', frozen=True)
@@ -109,7 +109,7 @@ class Correlation(Part):
     @property
     def limit(self)->float: return self.margin
 
-# %% ../../nbs/pipeline/claims.ipynb #0a077948
+# %% ../../nbs/pipeline/claims.ipynb #93ed5c41
 class Evidence(BaseModel):
     "What the paper shows for a claim, and how far that can be trusted."
     model_config = ConfigDict(extra='forbid', frozen=True)
@@ -158,7 +158,7 @@ def in_words(part:Part)->str:
     over, sign = f" − {part.baseline}" if part.baseline else '', '≥' if part.higher else '≤'
     return f"{what}{arm}{over} {sign} {part.limit:+g}{least}".replace('-', '−')
 
-# %% ../../nbs/pipeline/claims.ipynb #09511dc5
+# %% ../../nbs/pipeline/claims.ipynb #5e3e3fdf
 class ClaimRow(BaseModel):
     "One measurement; a rule may read further fields than `value`."
     model_config = ConfigDict(extra='allow', strict=True)
@@ -223,7 +223,7 @@ def check_rows(
         try: yield check(row)
         except ValueError as e: raise UserError(f"claim rows, row {number}: {e}") from None
 
-# %% ../../nbs/pipeline/claims.ipynb #c5125188
+# %% ../../nbs/pipeline/claims.ipynb #942e649d
 @dataclass(frozen=True)
 class Finding:
     "What a part of a rule found in the rows."
@@ -239,6 +239,11 @@ def _common(series:Iterable[Mapping])->tuple[list[int],str]:
     common, lone = set.intersection(*sets), set.union(*sets) - set.intersection(*sets)
     return sorted(common), f"{len(lone)} unpaired left out: {', '.join(map(str, sorted(lone)))}" if lone else ''
 
+def _absent(part:Part, rows:list[dict])->str:
+    "A note on the part's arms that have no rows; '' where all have some."
+    absent = [arm for arm in part.arms or [] if not any(row['arm'] == arm for row in rows)]
+    return f"no rows of {', '.join(absent)}" if absent else ''
+
 def _join(*notes:str)->str: return '; '.join(filter(None, notes))
 
 def _finding(part:Part, verdict:str, effect:Estimate, *notes:str)->Finding:
@@ -246,11 +251,11 @@ def _finding(part:Part, verdict:str, effect:Estimate, *notes:str)->Finding:
     if effect.n < part.least: verdict, notes = INCONCLUSIVE, (f"{effect.n} of {part.least} {part.unit}", *notes)
     return Finding(verdict, effect, _join(*notes))
 
-# %% ../../nbs/pipeline/claims.ipynb #d5f371f1
+# %% ../../nbs/pipeline/claims.ipynb #f4a96a0e
 def judge_difference(part:Difference, rows:list[dict])->Finding:
     "The mean difference within seeds against the margin."
+    if absent := _absent(part, rows): return Finding(INCONCLUSIVE, note=absent)
     series = {arm: _by_seed(rows, arm, part.field) for arm in part.arms}
-    if absent := [arm for arm, values in series.items() if not values]: return Finding(INCONCLUSIVE, note=f"no rows of {', '.join(absent)}")
     seeds, lone = _common(series.values())
     if not seeds: return Finding(INCONCLUSIVE, note=f"no seed was run in all arms; {lone}")
     arm = {seed: float(np.mean([series[name][seed] for name in part.arm])) for seed in seeds}
@@ -260,11 +265,10 @@ def judge_difference(part:Difference, rows:list[dict])->Finding:
         return _finding(part, INCONCLUSIVE, effect, 'all seeds agree exactly: floor, ceiling, or seeds without effect', lone)
     return _finding(part, compare(effect.low, effect.high, part.limit, part.higher), effect, lone)
 
-# %% ../../nbs/pipeline/claims.ipynb #25b70935
+# %% ../../nbs/pipeline/claims.ipynb #97e2136f
 def judge_bound(part:Bound, rows:list[dict])->Finding:
     "The worst row against the limit; the effect is that row's value."
-    if absent := [arm for arm in part.arms or [] if not any(row['arm'] == arm for row in rows)]:
-        return Finding(INCONCLUSIVE, note=f"no rows of {', '.join(absent)}")
+    if absent := _absent(part, rows): return Finding(INCONCLUSIVE, note=absent)
     rows = [row for row in rows if part.arms is None or row['arm'] in part.arms]
     own  = lambda row, end, none: row[end] if part.field == 'value' and row.get(end) is not None else none
     ends = [(own(row, 'low', row[part.field]), own(row, 'high', row[part.field])) for row in rows]
@@ -277,7 +281,7 @@ def judge_bound(part:Bound, rows:list[dict])->Finding:
         return Finding(NOT_REPRODUCED, effect, _join(f"{broken} of {len(rows)} rows break it", note))
     return _finding(part, INCONCLUSIVE if INCONCLUSIVE in verdicts else REPRODUCED, effect, note)
 
-# %% ../../nbs/pipeline/claims.ipynb #47f306a8
+# %% ../../nbs/pipeline/claims.ipynb #cf0c1f57
 def _correlation(
     rows:list[dict],
     arms:list[str],
@@ -298,11 +302,14 @@ def _correlation(
 
 def judge_correlation(part:Correlation, rows:list[dict])->Finding:
     "Rank correlation, or the smallest lead over a rival, against the margin."
+    if absent := _absent(part, rows): return Finding(INCONCLUSIVE, note=absent)
     rows = [row for row in rows if part.arms is None or row['arm'] in part.arms]
     arms = sorted({row['arm'] for row in rows})
-    points, lone = _common(_by_seed(rows, arm, part.field) for arm in arms)
+    outcomes = {arm: _by_seed(rows, arm, part.field) for arm in arms}
+    points, lone = _common(outcomes.values())
     if not points: return Finding(INCONCLUSIVE, note=f"no point was measured in all arms; {lone}")
-    if len({row[part.field] for row in rows}) == 1: return Finding(INCONCLUSIVE, note='all outcomes are equal: floor or ceiling')
+    if flat := [arm for arm in arms if len({outcomes[arm][point] for point in points}) == 1]:   # no rank to correlate with
+        return Finding(INCONCLUSIVE, note=f"all outcomes of {', '.join(flat)} are equal: floor or ceiling")
     names   = [part.field, part.predictor]
     effects = {rival: _correlation(rows, arms, points, names + [rival]*bool(rival)) for rival in part.rivals or ['']}
     rival   = min(effects, key=lambda rival: effects[rival].low)

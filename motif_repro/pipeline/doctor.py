@@ -21,7 +21,7 @@ from ..core.rows import disk_errors
 from ..core.settings import Settings, load_settings, num_cores
 from ..tasks.sandbox import sandbox_problem
 
-# %% ../../nbs/pipeline/doctor.ipynb #ad83ca6a
+# %% ../../nbs/pipeline/doctor.ipynb #45bbaed6
 STATES = ('ok', 'amiss', 'absent')
 
 @dataclass(frozen=True)
@@ -57,19 +57,24 @@ def check_packages()->Iterator[Finding]:
         yield Finding(f'extra {extra}', 'absent' if missing else 'ok', f"for {what}" + (f": {', '.join(missing)}" if missing else ''),
                       f"pip install --constraint constraints{'-cuda' if extra in ('gpu', 'vllm') else ''}.txt -e '.[{extra}]'" if missing else '')
 
-# %% ../../nbs/pipeline/doctor.ipynb #e440eb94
+# %% ../../nbs/pipeline/doctor.ipynb #d10e4ec8
 def check_gpu()->Finding:
     "The GPUs, and whether torch can compute on them."
     import torch
     if torch.cuda.is_available():
         found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
         names = ', '.join(f'{d.name} ({d.total_memory/2**30:.0f} GiB, sm_{d.major}{d.minor})' for d in found)
-        torch.ones(8, device='cuda').sum().item()   # really computes
+        try: torch.ones(8, device='cuda').sum().item()   # really computes
+        except RuntimeError as e:
+            return Finding('gpu', 'amiss', f"{names}: {str(e).strip().splitlines()[0]}", 'see by nvidia-smi whether another process has it; if none has, this torch is '
+                           'built for other GPUs: make install CONSTRAINTS=constraints-cuda.txt in a fresh clone')
         old = min(d.major for d in found) < 8
         return Finding('gpu', 'absent' if old else 'ok', names, 'our Triton kernels need sm_80 or newer; torch takes their place' if old else '')
-    try: seen = subprocess.run(['nvidia-smi', '-L'], capture_output=True, text=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired): seen = ''
-    if seen: return Finding('gpu', 'amiss', f"the driver sees {seen.splitlines()[0]}, torch {torch.__version__} doesn't", 'make install CONSTRAINTS=constraints-cuda.txt in a fresh clone')
+    try: asked = subprocess.run(['nvidia-smi', '-L'], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired): asked = None
+    if asked and (lines := asked.stdout.strip().splitlines()):
+        if asked.returncode: return Finding('gpu', 'absent', f"nvidia-smi fails: {lines[0]}", 'mend the driver, or take a machine that has a GPU; smoke and mini need none')
+        return Finding('gpu', 'amiss', f"the driver sees {lines[0]}, torch {torch.__version__} doesn't", 'make install CONSTRAINTS=constraints-cuda.txt in a fresh clone')
     return Finding('gpu', 'absent', 'none; smoke and mini need none', 'for h100 and paper take a machine that has one')
 
 def check_compiler()->Finding:

@@ -41,7 +41,7 @@ def _mistake(error:dict)->str:
     if error['type'].startswith('missing'): return f"key '{key}' is missing; add it"
     return f"{key} = {error['input']!r}: {error['msg']}" if key else error['msg'].removeprefix('Value error, ')
 
-# %% ../../nbs/training/launchers.ipynb #b323ae42
+# %% ../../nbs/training/launchers.ipynb #4d790dd5
 LAUNCHERS = ('single', 'torchrun', 'deepspeed', 'slurm')
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,10 @@ def cluster_of(
     if processes > there or processes % per_node:
         fit = max(1, min(processes, there)//per_node*per_node)
         raise UserError(f"processes={processes} don't fill whole nodes of {given['nodes']} × {given['gpus_per_node']} GPUs; the nearest possible is {fit}")
-    return Cluster(**given | dict(nodes=processes//per_node, gpus_per_node=per_node))
+    cluster = Cluster(**given | dict(nodes=processes//per_node, gpus_per_node=per_node))
+    if (slots := num_processes(cluster)) != processes:   # DeepSpeed's launcher starts all that its hostfile names
+        raise UserError(f"processes={processes}, but {cluster.hostfile} has {slots} slots; name the hosts of these processes only, or set processes={slots}")
+    return cluster
 
 def read_hosts(
     path:str|Path,        # lines `host slots=8`; empty ones and # comments are passed over

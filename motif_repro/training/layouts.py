@@ -6,12 +6,13 @@
 __all__ = ['MODELS', 'SEED', 'distance', 'Layout', 'step_batch', 'whole_gradients', 'run_layout', 'run_layouts', 'main', 'grid',
            'run_grid']
 
-# %% ../../nbs/training/layouts.ipynb #cb96a22d
+# %% ../../nbs/training/layouts.ipynb #53bb68eb
 import json, sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from .packing import Batch, Example, lay_out
 from .checkpointing import CHECKPOINT_POLICIES
 from .trainer import TrainJob, check_job, make_engine, start_process_group, torchrun, train_step
 
-# %% ../../nbs/training/layouts.ipynb #c89d4fc8
+# %% ../../nbs/training/layouts.ipynb #f09749bf
 def distance(
     found:dict,      # as from run_layout
     reference:dict,  # of one process
@@ -31,10 +32,10 @@ def distance(
     "How far the training of a layout is from that of one process."
     if found['gradients'].keys() != reference['gradients'].keys(): raise UserError("the two runs are not of the same model; compare like with like")
     relative = {name: ((found['gradients'][name] - g).norm()/g.norm()).item() for name, g in reference['gradients'].items()}
-    worst = lambda names: max((relative[name] for name in names), default=0.)
+    worst = lambda values: float(np.max([0., *values]))   # Python's max would pass over a NaN
     is_lambda = lambda name: '.lambda_' in name
-    return dict(value=worst(n for n in relative if not is_lambda(n)), lambda_grad=worst(filter(is_lambda, relative)),
-                loss=max((abs(a/b - 1) for a, b in zip(found['losses'], reference['losses'], strict=True)), default=0.))
+    return dict(value=worst(d for name, d in relative.items() if not is_lambda(name)), lambda_grad=worst(d for name, d in relative.items() if is_lambda(name)),
+                loss=worst(abs(a/b - 1) for a, b in zip(found['losses'], reference['losses'], strict=True)))
 
 # %% ../../nbs/training/layouts.ipynb #f8632688
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['IGNORE', 'pack_best_fit', 'PackingCost', 'packing_cost', 'Example', 'Batch', 'lay_out', 'PackedBatches']
 
-# %% ../../nbs/training/packing.ipynb #ea2d508d
-from bisect import insort
+# %% ../../nbs/training/packing.ipynb #ed628c8b
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core.errors import UserError
 
-# %% ../../nbs/training/packing.ipynb #657eedcf
+# %% ../../nbs/training/packing.ipynb #3785f018
 def pack_best_fit(
     lengths:Sequence[int],  # tokens of each example, in order of arrival
     capacity:int,           # tokens of a row
@@ -24,20 +24,22 @@ def pack_best_fit(
     "Lay examples into rows, each where it leaves the least room."
     rows, room = [], []     # room: sorted (free tokens, row) of the rows that are not full
     for i, length in enumerate(lengths):
-        slot = next((k for k, (free, _) in enumerate(room) if free >= length), None)
-        free, row = room.pop(slot) if slot is not None else (capacity, len(rows))
-        if slot is None: rows.append([])
+        fits = bisect_left(room, (length,))   # the first that has as much room
+        if fits == len(room):
+            insort(room, (capacity, len(rows)))
+            rows.append([])
+        free, row = room.pop(fits)
         rows[row].append(i)
         if free > length: insort(room, (free - length, row))
     return rows
 
-# %% ../../nbs/training/packing.ipynb #74e2cf43
+# %% ../../nbs/training/packing.ipynb #34d660ae
 @dataclass(frozen=True)
 class PackingCost:
     "What documents cost when they are laid into rows."
     num_rows: int             # rows that the documents fill
     efficiency: float         # share of the rows' positions that hold a token
-    pairs_per_token: float    # of a query and a key that it sees, when attention stops at documents' boundaries; padding is a document, too
+    pairs_per_token: float    # attention pairs, when attention stops at documents' boundaries; padding counts as a document
     pairs_unmasked: float     # the same when attention sees the whole row before it
 
 def packing_cost(

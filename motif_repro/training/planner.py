@@ -104,7 +104,7 @@ def _check_divisor(name:str, n:int, of:str, whole:int, path:Path):
     near = min((d for d in range(1, whole + 1) if whole % d == 0), key=lambda d: (abs(d - n), d))
     raise UserError(f"{path}: {name}={n} doesn't divide {of}={whole}; the nearest possible is {near}")
 
-# %% ../../nbs/training/planner.ipynb #375adc0b
+# %% ../../nbs/training/planner.ipynb #0ef7dfe5
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     "How a step is spread over GPUs."
@@ -142,7 +142,7 @@ def layouts(config:PreTrainedConfig, gpus:int, optimizer:str='adamw')->list[Layo
             for zero in OPTIMIZERS[optimizer].zero_stages for sp in degrees(config, gpus) for checkpoint in CHECKPOINT_POLICIES
             for loss in LOSSES for offload in offloads(zero, checkpoint)]
 
-# %% ../../nbs/training/planner.ipynb #4e2dcd7d
+# %% ../../nbs/training/planner.ipynb #b166448b
 @dataclass(frozen=True, kw_only=True)
 class Machine:
     "What is assumed of GPUs and links: our choices, by the data sheets of H100 SXM nodes. Rates in bytes/s, of a GPU and one way."
@@ -226,7 +226,7 @@ def time_terms(
     return compute | dict(waiting=max(0, beside - sum(compute.values())), all_to_all=m.layers*exchanged*T*(2 + again)/M.link(layout.sp), update=update,
                           rollouts=T*read/M.memory if stage == 'rl' else 0)
 
-# %% ../../nbs/training/planner.ipynb #1b9a4f12
+# %% ../../nbs/training/planner.ipynb #e7b017ad
 PARTS = dict(   # the layouts without each
     sharding=lambda x: x.zero == 0, sequence_parallel=lambda x: x.sp == 1, checkpointing=lambda x: x.checkpoint == 'none', loss=lambda x: x.loss == 'naive',
     offloaded_optimizer=lambda x: x.offload not in ('optimizer', 'both'), offloaded_activations=lambda x: x.offload not in ('activations', 'both'))

@@ -209,7 +209,7 @@ def _replace_attention(model:nn.Module, name:str, attend:Callable, differential:
         if isinstance(layer, MotifAttention): layer.attend = partial(differential, layer.attend, implementation)
     model.config._attn_implementation = name
 
-# %% ../../nbs/training/sequence_parallel.ipynb #08c94b28
+# %% ../../nbs/training/sequence_parallel.ipynb #496d4e92
 def sees_all(config:PreTrainedConfig)->bool:
     "Whether every layer attends to all that came before, rather than to a window."
     kinds = set(getattr(config.get_text_config(), 'layer_types', None) or ['full_attention'])
@@ -217,9 +217,14 @@ def sees_all(config:PreTrainedConfig)->bool:
 
 def set_document_attention(
     model:nn.Module,  # of Transformers
+    micro_rows:int=0, # rows of a micro-batch, as in a TrainJob
 ):
     "Let a model's SDPA see packed documents instead of masked rows, for training alone: from here on masks and caches are not looked at."
-    fits = model.config._attn_implementation == 'sdpa' and model._supports_attention_backend and sees_all(model.config)
+    implementation = model.config._attn_implementation
+    if implementation.startswith('flash_attention') and micro_rows != 1:
+        raise UserError(f"micro_rows={micro_rows}: '{implementation}' keeps packed documents apart in a single row only; set micro_rows=1, "
+                        "or load the model with attn_implementation='sdpa'")
+    fits = implementation == 'sdpa' and model._supports_attention_backend and sees_all(model.config)
     if fits: _replace_attention(model, 'documents_sdpa', document_attention('sdpa'), document_differential)
 
 # %% ../../nbs/training/sequence_parallel.ipynb #5f76c001
