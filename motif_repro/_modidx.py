@@ -1716,6 +1716,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'motif_repro/pipeline/report.py'),
                                              'motif_repro.pipeline.report._wording': ( 'pipeline/report.html#_wording',
                                                                                        'motif_repro/pipeline/report.py'),
+                                             'motif_repro.pipeline.report.again': ( 'pipeline/report.html#again',
+                                                                                    'motif_repro/pipeline/report.py'),
                                              'motif_repro.pipeline.report.badge': ( 'pipeline/report.html#badge',
                                                                                     'motif_repro/pipeline/report.py'),
                                              'motif_repro.pipeline.report.build_report': ( 'pipeline/report.html#build_report',

@@ -1,16 +1,16 @@
 "The report of hand-made runs: what it says, what it must not do, and how it looks in a browser."
-import json
-import re
+import json, re, shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from families import write_lines
 
 from motif_repro.core.errors import UserError
 from motif_repro.core.settings import find_root
 from motif_repro.pipeline.claims import load_claims
-from motif_repro.pipeline.profiles import code_cells
-from motif_repro.pipeline.report import CLAIM_FIGURES, MAX_FIGURE_BYTES, build_report, clock, metric_lines, number, slim, with_interval
+from motif_repro.pipeline.profiles import code_cells, own_sets
+from motif_repro.pipeline.report import CLAIM_FIGURES, MAX_FIGURE_BYTES, again, build_report, clock, metric_lines, number, slim, with_interval
 from motif_repro.pipeline.stages import STAGES
 
 SVG = ('<svg xmlns="http://www.w3.org/2000/svg" width="432pt" height="216pt" viewBox="0 0 432 216">'
@@ -178,6 +178,13 @@ def test_all_that_is_needed_to_do_it_again(page):
     worked = 12.3*len(STAGES.keys() - {'sft', 'report'})
     for words in ('git checkout 0a1b2c3\n', 'make reproduce PROFILE=mini', '3.11.7', '2.13.0', f'{worked//60:.0f} min {worked % 60:02.0f} s', '2026-01-01 10:02', 'judge'):
         assert words in page.text
+
+
+def test_a_run_with_files_of_ones_own_names_them(tmp_path):
+    given = own_sets(model='someone/tiny', tasks=write_lines(tmp_path/"it's mine.jsonl", []))
+    *_, command = again(dict(profile='own', sets=given)).split('\n')
+    words = shlex.split(command)
+    assert words[1:4] == ['run', '--profile', 'own'] and words[5::2] == given and set(words[4::2]) == {'--set'}
 
 
 @pytest.mark.parametrize('commit, command, words', (('0a1b2c3-dirty', 'git checkout 0a1b2c3\n', 'not committed'),

@@ -586,7 +586,7 @@ def run_bench(
         on_row(rows[-1])
     return rows
 
-# %% ../../nbs/pipeline/bench.ipynb #dde3117b
+# %% ../../nbs/pipeline/bench.ipynb #cc898b5c
 PRODUCTS = dict(ours_recompute='matmuls_4', ours_one_pass='matmuls_3')
 
 def summary(
@@ -635,7 +635,7 @@ def said(row:dict)->str:
 
 HIDDEN = ('bench', 'mode', 'device', 'versions', 'commit', 'date', 'threads', 'extra_mib', 'returned_mib', 'min_s')
 
-def table(rows:Sequence[dict])->'Table':
+def table(rows:Sequence[dict]):   # a rich.table.Table
     "Rows for a terminal, as far as they say something."
     from rich.table import Table
     shown = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in HIDDEN]

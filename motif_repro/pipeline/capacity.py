@@ -92,10 +92,10 @@ def largest_that_fits(
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low, False, peaks
 
-# %% ../../nbs/pipeline/capacity.ipynb #a113ca9b
+# %% ../../nbs/pipeline/capacity.ipynb #7fb61210
 def capacity_here(trial:Trial)->dict:
     "Try in this process; the base is what it holds before there is a model."
-    from motif_repro.rl import trainer   # part of the base, as all libraries are
+    from motif_repro.rl import trainer   # noqa: F401, part of the base, as all libraries are
     torch.set_num_threads(trial.threads)
     base = reset_peak('cpu')
     if base is None: raise UserError("the peak of a process can be read on Linux only")

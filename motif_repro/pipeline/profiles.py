@@ -385,7 +385,7 @@ def own_sets(
     given  = {'base.model': folder.resolve() if folder and folder.exists() else model} | {key: path and Path(path).expanduser().resolve() for key, (_, path) in files.items()}
     return [f"{key}={json.dumps(str(value))}" for key, value in given.items() if value]
 
-# %% ../../nbs/pipeline/profiles.ipynb #25b73a83
+# %% ../../nbs/pipeline/profiles.ipynb #2ca026d8
 class ClusterKeys(BaseModel):
     "The machines of a profile, and what is assumed of them; assumptions decide no result, only what a plan says of time and money."
     model_config = ConfigDict(extra='forbid', strict=True)
@@ -429,6 +429,7 @@ class Profile:
     keys: ProfileKeys
     params: Mapping[str,dict]          # stage → parameter → value
     given: Mapping[tuple,Given]        # what was written, with place and mark; the rest are defaults of the notebooks
+    sets: tuple[str,...]=()            # of it, what stood after --set
 
     @property
     def cluster(self)->dict: return self.keys.cluster.model_dump() if self.keys.cluster else {}
@@ -463,7 +464,7 @@ def load_profile(
     place:str='--profile',     # where `name` was written
 )->Profile:
     "The profile `name` with `sets` on top, every parameter filled in and checked; any mistake is a `UserError`."
-    root = Path(root) if root else find_root()
+    root, sets = Path(root) if root else find_root(), tuple(sets)
     flat = read_profile(name, root/'nbs'/'profiles', place) | dict(map(read_set, sets))
     written = {'stages': {}, 'cluster': {}}
     for key, given in flat.items():
@@ -479,4 +480,4 @@ def load_profile(
         from motif_repro.pipeline.spread import spread
         return spread(stage, known, left, params['base'], cluster, root) if 'sample_batch' in known or 'processes' in known else {}
     for stage, spec in stages.items(): params[stage] = _stage_params(stage, spec, root/'nbs'/spec.notebook, keys, places, plan)
-    return Profile(Path(name).stem, keys, params, flat)
+    return Profile(Path(name).stem, keys, params, flat, sets)

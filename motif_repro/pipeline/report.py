@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SIGNS', 'MAX_FIGURE_BYTES', 'CLAIM_FIGURES', 'STYLE', 'PAGE', 'number', 'with_interval', 'metric_lines',
            'interval_sketch', 'badge', 'sentences', 'claim_view', 'slim', 'figure_view', 'clock', 'claim_figures',
-           'stage_view', 'day', 'machine', 'together', 'run_view', 'stage_folders', 'build_report']
+           'stage_view', 'day', 'machine', 'together', 'again', 'run_view', 'stage_folders', 'build_report']
 
-# %% ../../nbs/pipeline/report.ipynb #b4507b67
-import base64, json, math, os, platform, re
+# %% ../../nbs/pipeline/report.ipynb #ef077e51
+import base64, json, math, os, platform, re, shlex
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -171,7 +171,7 @@ def stage_view(
 
 def day(iso:str)->str: return datetime.fromisoformat(iso).strftime('%Y-%m-%d %H:%M')
 
-# %% ../../nbs/pipeline/report.ipynb #3e91daf1
+# %% ../../nbs/pipeline/report.ipynb #e73de065
 def machine()->dict[str,str]:
     "The computer that writes the report."
     memory = os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES')/2**30
@@ -181,6 +181,13 @@ def together(records:list[dict], key:str)->str:
     "All values of `key`, each once."
     return ', '.join(dict.fromkeys(str(record[key]) for record in records if record.get(key) is not None)) or '–'
 
+def again(about:Mapping)->str:   # of run.json
+    "The command that makes a run anew: the profile's own, or all that was set on top."
+    profile = about.get('profile') or 'smoke'
+    sets = [word for given in about.get('sets', []) for word in ('--set', given)]
+    if sets: return 'make install\n' + shlex.join(['.venv/bin/motif-repro', 'run', '--profile', profile, *sets])
+    return 'make reproduce' + f' PROFILE={profile}'*(profile != 'smoke')
+
 def run_view(run_dir:Path, records:list[dict])->dict:
     "What all stages share: profile, times, versions, commit, seeds."
     path  = run_dir/'run.json'
@@ -188,7 +195,7 @@ def run_view(run_dir:Path, records:list[dict])->dict:
     words = lambda value: ', '.join(map(str, value)) if isinstance(value, (dict, list)) else value
     names = dict.fromkeys(name for record in records for name in record['versions'])
     device, commit = together(records, 'device').replace('cpu', 'CPU'), together(records, 'commit')
-    return dict(name=run_dir.name, profile=about.get('profile'), description=about.get('description', ''), device=device, commit=commit,
+    return dict(name=run_dir.name, profile=about.get('profile'), description=about.get('description', ''), command=again(about), device=device, commit=commit,
                 finished=day(max(record['finished'] for record in records)) if records else 'never',
                 total=clock(sum(record['seconds'] for record in records)),
                 facts=dict(profile=about.get('profile', '–'), seeds=together([record['params'] for record in records], 'seed'),
@@ -303,7 +310,7 @@ figcaption { font-weight:600; margin-bottom:.4rem }
 }
 """
 
-# %% ../../nbs/pipeline/report.ipynb #53913311
+# %% ../../nbs/pipeline/report.ipynb #1abb94df
 PAGE = """
 {% macro badge(b, count='') %}
 <span class="badge {{ b.kind }}"><b aria-hidden="true">{{ b.sign }}</b> {% if count %}<i>{{ count }}</i> {% endif %}{{ b.text }}</span>
@@ -465,7 +472,7 @@ of {{ claims|length }} claims, one may be luck.</p>
 <h2 id="again">Do it again</h2>
 <p>In a checkout of the kit, with Python 3.11 or newer:</p>
 <pre><code>{% if commit %}git checkout {{ commit[1] }}
-{% endif %}make reproduce{% if run.profile and run.profile != 'smoke' %} PROFILE={{ run.profile }}{% endif %}</code></pre>
+{% endif %}{{ run.command }}</code></pre>
 <p>Finished stages are kept; <code>.venv/bin/motif-repro run --force</code> makes them anew.
 The same seeds on the same machine give the same numbers.
 {% if commit and commit[2] %}This run had changes that were not committed.{% endif %}</p>

@@ -215,7 +215,7 @@ class _Executor:
         for file in self.run.stages[name].publish:
             with atomic_path(self.run.folder/file) as path: shutil.copyfile(self.run.final(name)/file, path)
 
-# %% ../../nbs/pipeline/runner.ipynb #6c0dd94b
+# %% ../../nbs/pipeline/runner.ipynb #7c39a385
 def run_pipeline(
     profile:str|None=None,        # its name, or a path that ends in .yaml; None: the one in settings.ini
     *,
@@ -255,7 +255,7 @@ def _execute(run:Run, selected:list[str], settings:Settings, force:bool)->dict[s
     "Run the selected stages, the lock being held."
     cores   = num_cores()
     workers = min(settings.workers or cores, run.profile.keys.workers or cores)
-    about   = dict(profile=run.profile.name, **run.profile.keys.model_dump(exclude={'stages', 'extends'}), params=run.profile.params,
+    about   = dict(profile=run.profile.name, sets=run.profile.sets, **run.profile.keys.model_dump(exclude={'stages', 'extends'}), params=run.profile.params,
                    settings=settings.model_dump(mode='json'), cores=cores, notebooks_at_a_time=workers,
                    started=datetime.now(timezone.utc).isoformat(timespec='seconds'), **surroundings(run.root))
     with disk_errors(run.folder):

@@ -10,7 +10,7 @@ __all__ = ['CORRECTIONS', 'OVERLONG', 'RL', 'RLJob', 'PolicyLogprobs', 'batch_lo
            'WithoutAdapters', 'make_reference', 'keep_model', 'start_run', 'run_rl', 'train', 'RunLog', 'print_rewards',
            'check_rl', 'main']
 
-# %% ../../nbs/rl/trainer.ipynb #b1663d95
+# %% ../../nbs/rl/trainer.ipynb #e5617b57
 import json, math, signal, sys, time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,11 +47,11 @@ from ..training.checkpointing import OFFLOADS, offloaded
 from ..training.launchers import Program
 from ..training.lora import add_adapters, check_lora, save_adapter
 from ..training.packing import IGNORE
-from ..training.trainer import (SCHEDULES, CompletionLoss, MetricsLog, check_offload, import_deepspeed, keep_metrics, learning_rate,
+from ..training.trainer import (SCHEDULES, CompletionLoss, MetricsLog, check_offload, check_precision, import_deepspeed, keep_metrics, learning_rate,
                                           load_checkpoint, load_for_training, make_engine, make_universal, print_steps, save_checkpoint,
                                           save_trained, start_process_group, told_to_end, update_weights, world_size)
 
-# %% ../../nbs/rl/trainer.ipynb #19c2295c
+# %% ../../nbs/rl/trainer.ipynb #e21d7c68
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
 OVERLONG = ('none', 'mask', 'penalty')
 
@@ -155,6 +155,7 @@ class RLJob:
         check_objective(**self.clip, behaviour_mode=self.behaviour_mode, kl_estimator=self.kl_estimator,
                         use_bias_correction_kl=self.use_bias_correction_kl, max_completion_length=self.max_new_tokens)
         check_offload(self)
+        check_precision(self)
         check_lora(self.lora_rank, self.lora_alpha, self.lora_targets)
         check_balance(self.balance, self.domain_weights)
         check_guard(self.guard_every, self.guard_tasks, self.guard_drop, self.guard_action)

@@ -352,7 +352,7 @@ def read_tests(
     guarded = compile(ast.fix_missing_locations(_OwnComparisons().visit(tree)), '<tests>', 'exec', dont_inherit=True, optimize=0)
     return Plan(tuple(own), has_check, why, tuple(sorted(modules)), code, guarded)
 
-# %% ../../nbs/tasks/code.ipynb #18701bfe
+# %% ../../nbs/tasks/code.ipynb #7bf7cfd4
 def plain_copy(value):
     "What would arrive of a value in another process: `[copy]`, or [] where it can't cross."
     out, iterators = [], []
@@ -390,7 +390,7 @@ def watch():
 
 def together(args):
     "Program and tests in one process; the secret word comes only after the tests."
-    import _signal, importlib, os, sys, types   # types looks at a frame when it is imported, which `watch` would refuse
+    import _signal, importlib, os, sys, types   # noqa: F401, types looks at a frame when it is imported, which `watch` would refuse
     report, source, code, names, entry, has_check, modules = args[:7]
     write, trusted, own_builtins = os.write, {}, dict(vars(importlib.import_module('builtins')), __compare__=compare)
     for name in modules:

@@ -100,7 +100,7 @@ def rounds_to(a, b, tolerance:float)->bool:
     has_decimals = [v.is_Rational and not set(factorint(v.q)) - {2, 5} for v in (a.doit(), b.doit())]
     return not all(has_decimals) and bool(abs(a - b).evalf(30) < tolerance)
 
-# %% ../../nbs/tasks/symbolic.ipynb #3cc69886
+# %% ../../nbs/tasks/symbolic.ipynb #2d91e368
 LIMIT_S = 2.   # computing time a pair may take
 WALL_S = 60.   # the same by the clock, for a worker that neither computes nor answers
 MAX_BYTES = 2*2**30  # address space of a worker
@@ -111,7 +111,7 @@ def serve():
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)   # nothing a library prints may look like an answer
     resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
-    import math_verify, sympy  # noqa: before the first clock starts
+    import math_verify, sympy  # noqa: F401, before the first clock starts
     for line in sys.stdin:
         gold, given, tolerance, up_to, limit_s = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, limit_s)
