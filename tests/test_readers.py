@@ -51,7 +51,7 @@ BAD = {   # line → words of its reason
     b'{"question": "\xff\xfe"}': 'UTF-8', b'{"question": ': 'not JSON', b'[1, 2]': 'not an object', b'null': 'not an object', b'[' * 100_000: 'JSON',
     b'{"question": "?"}': 'no response', b'{"question": "?", "answer": null}': 'no response', b'{"question": "?", "answer": "  "}': 'no response',
     b'{"question": "?", "answer": ["5"]}': "'answer' is list", b'{"question": {"a": 1}, "answer": "5"}': "'question' is dict",
-    b'{"question": "?", "answer": true}': "'answer' is bool", b'{"messages": "hello"}': "'messages' is str", b'{"messages": []}': 'no message',
+    b'{"question": "?", "answer": true}': "'answer' is bool", b'{"question": "?", "answer": NaN}': 'no number', b'{"messages": "hello"}': "'messages' is str", b'{"messages": []}': 'no message',
     b'{"messages": [5]}': 'messages[0] is int', b'{"messages": [{"role": "user", "content": "?"}]}': 'no message of an assistant',
     b'{"messages": [{"role": "wizard", "content": "?"}]}': "unknown role 'wizard'", b'{"messages": [{"role": "assistant", "content": 5}]}': 'content is int',
     b'{"conversations": [{"from": "gpt"}]}': 'no response', b'{"question": "?", "answer": "\\ud800"}': 'lone surrogate',
