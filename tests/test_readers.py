@@ -97,6 +97,7 @@ def test_fields_beside_the_text():
     assert to_trace(asdict(trace), 'you', 'row 2') == trace   # our own rows come back as they are
     assert to_trace(ROW, 'me', 'a').task_id == to_trace(ROW | dict(answer='other'), 'you', 'b').task_id   # one question, one id
     assert to_trace(ROW | dict(question=''), 'me', 'a').task_id == 'a'
+    assert to_trace(dict(question='?', answer=10**400), 'me', 'a').answer == '1' + '0'*400   # beyond any float
 
 def test_the_last_answered_turn_counts():
     turns = [dict(role='user', content='first'), dict(role='assistant', content='one'), dict(role='user', content='second'), dict(role='assistant', content='two'),
