@@ -26,7 +26,7 @@ def split_response(
     found = _FINAL.match(text)
     return (found[1].strip(), found[2].strip()) if found else ('', text.strip())
 
-# %% ../../nbs/alignment/readers.ipynb #aa889cf9
+# %% ../../nbs/alignment/readers.ipynb #78f8e1b4
 _QUESTION  = ('question', 'problem', 'prompt', 'instruction', 'query')
 _REASONING = ('reasoning', 'reasoning_content', 'thinking', 'rationale', 'chain_of_thought', 'cot', 'thought')
 _RESPONSE  = ('response', 'completion', 'output', 'solution', 'generation', 'answer', 'text')
@@ -37,9 +37,9 @@ def _text(row:dict, names:tuple)->tuple[str,str]:
     "The first of the fields that is there, and its text; numbers count as text."
     for name in names:
         value = row.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value): value = str(value)
+        if isinstance(value, float) and not math.isfinite(value): raise ValueError(f"'{name}' is {value}, no number; leave the field out where there is none")
+        if isinstance(value, (int, float)) and not isinstance(value, bool): value = str(value)
         if value is None or value == '': continue
-        if isinstance(value, float): raise ValueError(f"'{name}' is {value}, no number; leave the field out where there is none")
         if not isinstance(value, str): raise ValueError(f"'{name}' is {type(value).__name__}, expected text: {str(value)[:80]}")
         return name, value
     return '', ''
