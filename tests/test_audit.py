@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from test_cli import motif_repro
 
-from motif_repro.alignment.audit import run_audit
+from motif_repro.alignment.audit import Sample, _names, ask_model, run_audit
 from motif_repro.alignment.audit_page import audit_page
 from motif_repro.alignment.readers import read_pool
 from motif_repro.alignment.score import beyond_chance, score_of
@@ -133,6 +133,25 @@ def test_files_of_one_name_stay_apart_and_shards_stay_together(tmp_path):
     found = run_audit([tmp_path/'one/train.jsonl', tmp_path/'two/train.jsonl', tmp_path/'shards'], DATA/'gsm8k_main.jsonl').findings
     assert [(f.teacher, f.n) for f in found] == [('one/train', 60), ('two/train', 60), ('big', 100)]
 
+def test_names_go_as_far_back_as_they_must(tmp_path, monkeypatch):
+    "Two pools of one name would be judged as one."
+    monkeypatch.chdir(tmp_path)
+    pools = [Path(name) for name in ('x/a/train.jsonl', 'y/a/train.jsonl', 'b/train.jsonl', 'other.jsonl', '.')]
+    assert [name for name, _ in _names(pools)] == ['x/a/train', 'y/a/train', 'b/train', 'other', tmp_path.name]
+    assert len({name for name, _ in _names([Path('a.jsonl'), Path('a.parquet')])}) == 2
+
+def test_a_domain_is_judged_by_the_rows_that_were_kept_of_it(tmp_path, monkeypatch):
+    "110 traces would do for a verdict, the third of them in the sample doesn't; of a row that isn't in it nothing is known."
+    monkeypatch.setattr('motif_repro.alignment.audit.MAX_SAMPLED', 100)
+    sample = Sample(100)
+    for i in range(330): sample.add(i)
+    lost = next(i for i in range(330) if i not in sample.items)
+    domains = ['lost' if i == lost else 'rare' if i % 3 == 0 else 'usual' for i in range(330)]
+    write_rows(tmp_path/'pool.jsonl', [row | dict(domain=domain) for row, domain in zip(rows_of('gsm8k_main')*3, domains)])
+    found = run_audit([tmp_path/'pool.jsonl'], DATA/'gsm8k_main.jsonl').findings[0]
+    assert found.verdict == 'aligned' and set(found.domains) == {'usual', 'rare'}
+    assert (found.domains['rare']['n'] >= 100, found.domains['rare']['verdict']) == (True, 'insufficient')
+
 def test_processes_find_the_same(tmp_path):
     pools = [DATA/'gsm8k_socratic.jsonl', DATA/'hints_words.jsonl']
     alone, together = (run_audit(pools, DATA/'gsm8k_main.jsonl', tmp_path/str(n), workers=n, batch_size=64) for n in (1, 2))
@@ -178,6 +197,24 @@ def test_a_teacher_of_one_row_has_a_page(tmp_path):
 
 
 # ---- with a model
+
+@pytest.fixture(scope='module')
+def itself(): return run_audit([DATA/'gsm8k_main.jsonl'], DATA/'gsm8k_main.jsonl')
+
+def test_a_trace_is_as_long_as_the_chat_template_makes_it(tmp_path, itself):
+    from families import save_family
+    from transformers import AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(save_family(tmp_path/'model', 'llama'))
+    tokenizer.chat_template = "{{- 'Be brief. '*40 }}" + tokenizer.chat_template
+    tokenizer.save_pretrained(tmp_path/'model')
+    shown = [trace for trace, _, _ in itself.entries[0].examples.items[:3]]
+    longest = max(len(tokenizer(trace.question + trace.response).input_ids) for trace in shown)
+    ask_model(itself, tmp_path/'model', num_traces=3, max_tokens=longest + 40)
+    assert itself.findings[0].likelihood['n'] < 3
+
+def test_the_page_says_that_a_model_could_read_nothing(itself, monkeypatch):
+    monkeypatch.setattr(itself.findings[0], 'likelihood', dict(likelihood=-1., rsr=2., n=3, target_n=0))
+    assert 'It reads no trace of the target to its end' in audit_page(itself)
 
 def test_a_model_is_asked(tmp_path):
     "Its likelihood reaches the page, and nothing but the JSON reaches standard output."

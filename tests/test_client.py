@@ -181,6 +181,11 @@ def test_a_cut_answer_is_no_trace(tmp_path):
     assert [t.task_id for t in traces] == ['t0', 't2'] and traces[0].reasoning == 'I think'
     assert [row['reason'] for row in read_rows(tmp_path/'no_traces.jsonl')] == ['cut at 5 tokens; raise max_tokens']
 
+def test_two_tasks_with_one_question_share_its_answer(tmp_path):
+    tasks = [Task(id=f't{i}', question='q0', answer='1') for i in range(2)]
+    with serving() as server: traces, ledger = collect_traces(tasks, Caller(endpoint=Endpoint('test', address(server))), 'm', tmp_path)
+    assert ([t.task_id for t in traces], ledger.asked, server.asked['q0']) == (['t0', 't1'], 1, 1)
+
 def test_echo_is_demanded_not_believed():
     class Completions(Server):
         def answer(self, call, body):

@@ -51,7 +51,7 @@ BAD = {   # line → words of its reason
     b'{"question": "\xff\xfe"}': 'UTF-8', b'{"question": ': 'not JSON', b'[1, 2]': 'not an object', b'null': 'not an object', b'[' * 100_000: 'JSON',
     b'{"question": "?"}': 'no response', b'{"question": "?", "answer": null}': 'no response', b'{"question": "?", "answer": "  "}': 'no response',
     b'{"question": "?", "answer": ["5"]}': "'answer' is list", b'{"question": {"a": 1}, "answer": "5"}': "'question' is dict",
-    b'{"question": "?", "answer": true}': "'answer' is bool", b'{"messages": "hello"}': "'messages' is str", b'{"messages": []}': 'no message',
+    b'{"question": "?", "answer": true}': "'answer' is bool", b'{"question": "?", "answer": NaN}': 'no number', b'{"messages": "hello"}': "'messages' is str", b'{"messages": []}': 'no message',
     b'{"messages": [5]}': 'messages[0] is int', b'{"messages": [{"role": "user", "content": "?"}]}': 'no message of an assistant',
     b'{"messages": [{"role": "wizard", "content": "?"}]}': "unknown role 'wizard'", b'{"messages": [{"role": "assistant", "content": 5}]}': 'content is int',
     b'{"conversations": [{"from": "gpt"}]}': 'no response', b'{"question": "?", "answer": "\\ud800"}': 'lone surrogate',
@@ -97,6 +97,7 @@ def test_fields_beside_the_text():
     assert to_trace(asdict(trace), 'you', 'row 2') == trace   # our own rows come back as they are
     assert to_trace(ROW, 'me', 'a').task_id == to_trace(ROW | dict(answer='other'), 'you', 'b').task_id   # one question, one id
     assert to_trace(ROW | dict(question=''), 'me', 'a').task_id == 'a'
+    assert to_trace(dict(question='?', answer=10**400), 'me', 'a').answer == '1' + '0'*400   # beyond any float
 
 def test_the_last_answered_turn_counts():
     turns = [dict(role='user', content='first'), dict(role='assistant', content='one'), dict(role='user', content='second'), dict(role='assistant', content='two'),

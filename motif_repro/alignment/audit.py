@@ -6,7 +6,7 @@
 __all__ = ['MAX_REFERENCE', 'MAX_SAMPLED', 'MAX_EXAMPLES', 'ROW_GROUP', 'Sample', 'Judge', 'Target', 'problem_key',
            'learn_target', 'Batch', 'measure_batch', 'Entry', 'Finding', 'find', 'Audit', 'run_audit', 'ask_model']
 
-# %% ../../nbs/alignment/audit.ipynb #73a3d983
+# %% ../../nbs/alignment/audit.ipynb #957a5d87
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +25,7 @@ from ..core.errors import UserError
 from ..core.pools import Counts, Quarantine, iter_file, pool_files
 from ..core.rows import atomic_path, disk_errors
 from ..core.stats import Estimate, mean_ci
+from ..tasks.drawing import normalised
 
 # %% ../../nbs/alignment/audit.ipynb #05d61065
 class Sample:
@@ -35,11 +36,14 @@ class Sample:
         if len(self.items) < self.size: self.items.append(item)
         elif (place := self.rng.randrange(self.n)) < self.size: self.items[place] = item
 
-# %% ../../nbs/alignment/audit.ipynb #7b0ac205
+# %% ../../nbs/alignment/audit.ipynb #24026e83
 MAX_REFERENCE = 4000   # traces
 MAX_SAMPLED   = 5000   # rows of an entry, for its distributions
 MAX_EXAMPLES  = 300    # traces of an entry that are kept as text
 ROW_GROUP     = 2500   # rows that are written to scores.parquet at a time
+
+_NAMES = list(FAMILY)
+_WORDS, _REPEATED = _NAMES.index('words'), _NAMES.index('repeated_steps')
 
 class _Readings:
     "Traces as readings, made anew each time they are gone through: a reading is twenty times its text."
@@ -64,9 +68,6 @@ class Judge:
         worst = np.argsort(-beyond, axis=1)[:, :3]
         return scores, advice.tolist(), [', '.join(_NAMES[i] for i in row if beyond[r, i] > 0) for r, row in enumerate(worst)]
 
-_NAMES = list(FAMILY)
-_WORDS, _REPEATED = _NAMES.index('words'), _NAMES.index('repeated_steps')
-
 @dataclass
 class Target:
     "The reference as the audit remembers it."
@@ -77,7 +78,7 @@ class Target:
 
 def problem_key(trace:Trace)->str:
     "What tells two traces of one problem from those of two problems: the question, or else the id."
-    return ' '.join(trace.question.lower().split()) or trace.task_id
+    return normalised(trace.question) or trace.task_id
 
 def learn_target(
     path:str|Path,             # a file or a folder of the target's traces
@@ -96,7 +97,7 @@ def learn_target(
     return Target(sample.items, table, Judge(model, low, high, passes, float(np.median(table[:, _WORDS]))/5),
                   {problem_key(trace): i for i, trace in enumerate(sample.items)})
 
-# %% ../../nbs/alignment/audit.ipynb #08cf3822
+# %% ../../nbs/alignment/audit.ipynb #7020829a
 @dataclass
 class Batch:
     "What became of some rows of one file."
@@ -107,7 +108,7 @@ class Batch:
     scores: np.ndarray  # [rows]
     advice: list[str]   # of each row: keep, rewrite or drop
     reasons: list[str]  # of each row, in words
-    bad: list[tuple]     # (row number, reason, row)
+    bad: list[tuple]    # (row number, reason, row)
 
 def measure_batch(
     judge:Judge,
@@ -139,7 +140,7 @@ def _measured(judge:Judge, batches:Iterable[tuple], workers:int)->Iterator[Batch
     from joblib import Parallel, delayed
     return Parallel(n_jobs=workers, return_as='generator', pre_dispatch=2*workers, batch_size=1)(delayed(measure_batch)(judge, *batch) for batch in batches)
 
-# %% ../../nbs/alignment/audit.ipynb #51e98bad
+# %% ../../nbs/alignment/audit.ipynb #d82465c3
 @dataclass
 class Entry:
     "One teacher's traces in the pool."
@@ -175,8 +176,8 @@ class Finding:
     top_features: list[str]                 # those that differ most, the worst first
     parts: dict[str,float]                  # feature → distance beyond chance
     parts_ci95: dict[str,list[float]]       # their intervals
-    means: dict[str,tuple[float,float]]   # feature → mean of the pool, of the reference
-    domains: dict[str,dict]                 # domain → n, score, verdict
+    means: dict[str,tuple[float,float]]     # feature → mean of the pool, of the reference
+    domains: dict[str,dict]                 # domain → n, score, verdict; of those that the sample of rows holds
     advice: dict[str,int]                   # keep, rewrite, drop → traces
     paired: dict[str,Estimate]              # feature → share of common problems with more of it, minus share with less
     num_pairs: int                          # problems that pool and reference share
@@ -198,16 +199,17 @@ def find(
     ci95, parts_ci95 = score_interval(table, target.table)
     domains = {}
     for domain, n in entry.domains.most_common(12):
-        rows = np.stack([features for features, of in entry.rows.items if of == domain] or [table[0]])
-        value = score_tables(rows, target.table)[0]
-        domains[domain] = dict(n=n, score=value, verdict=verdict_of(value, n))
+        rows = [features for features, of in entry.rows.items if of == domain]
+        if not rows: continue   # too rare for the sample
+        value = score_tables(np.stack(rows), target.table)[0]
+        domains[domain] = dict(n=n, score=value, verdict=verdict_of(value, len(rows)))
     signs = np.stack(entry.pairs.items) if len(entry.pairs.items) >= 30 else np.zeros((0, len(_NAMES)))
     return Finding(entry.teacher, entry.n, score, ci95, verdict_of(score, entry.n), top_features(parts), dict(zip(_NAMES, parts.tolist())),
                    dict(zip(_NAMES, parts_ci95.T.tolist())), dict(zip(_NAMES, zip(table.mean(0).tolist(), target.table.mean(0).tolist()))), domains,
                    {word: entry.advice[word] for word in ('keep', 'rewrite', 'drop')},
                    {name: mean_ci(column) for name, column in zip(_NAMES, signs.T)} if len(signs) else {}, entry.pairs.n)
 
-# %% ../../nbs/alignment/audit.ipynb #bf4d515f
+# %% ../../nbs/alignment/audit.ipynb #b685b779
 @dataclass
 class Audit:
     "What an audit found, and from which rows."
@@ -218,9 +220,12 @@ class Audit:
     quarantine: Path|None      # where rows that can't be read went; None: nowhere, or there were none
 
 def _names(pools:Sequence[Path])->list[tuple[str,Path]]:
-    "Each pool's name, its stem; with its folder where two are the same."
-    stems = [path.name.split('.')[0] for path in pools]
-    return [(f"{path.parent.name}/{stem}" if stems.count(stem) > 1 else stem, path) for stem, path in zip(stems, pools)]
+    "Each pool's name, its stem; with as many folders before it as tell it from the others."
+    whole = [path.absolute() for path in pools]
+    def names(path:Path)->list[str]:
+        return ['/'.join((*path.parts[n:-1], path.name.split('.')[0])) for n in range(len(path.parts) - 1, 0, -1)] + [str(path)]
+    shared = Counter(name for path in set(whole) for name in names(path))
+    return [(next(name for name in names(path) if shared[name] == 1), pool) for path, pool in zip(whole, pools)]
 
 class _Scores:
     "scores.parquet, written some thousands of rows at a time: the writer remembers each of its row groups to the end."
@@ -284,7 +289,7 @@ def _collect(batches:Iterable[Batch], entries:dict[str,Entry], target:Target, co
             entries.setdefault(trace.teacher, Entry(trace.teacher)).add(trace, features, advice, target)
         write(batch)
 
-# %% ../../nbs/alignment/audit.ipynb #0113f1e6
+# %% ../../nbs/alignment/audit.ipynb #ef8ae51b
 def ask_model(
     audit:Audit,
     path:str,             # a folder or a hub id
@@ -295,11 +300,11 @@ def ask_model(
     "Add each entry's likelihood and rank-surprisal ratio under a model to its finding."
     from motif_repro.alignment.likelihood import mean_likelihood, rank_surprisal_ratio, token_logps
     from motif_repro.model.loading import load_model
+    from motif_repro.model.tokenizer import encode_conversation
     model, tokenizer = load_model(path)
     limit = min(getattr(model.config, 'max_position_embeddings', None) or max_tokens, max_tokens)
     def asked(traces:list[Trace])->tuple[dict,int]:
-        num_tokens = lambda trace: len(tokenizer(trace.question + trace.response)['input_ids'])
-        short = [trace for trace in traces[:num_traces] if num_tokens(trace) < limit - 32]   # the chat template adds a few
+        short = [trace for trace in traces[:num_traces] if len(encode_conversation(trace.messages, tokenizer)[0]) <= limit]
         if not short: return {}, 0
         scores = token_logps(model, tokenizer, short, max_tokens=limit, batch_size=4)
         return dict(likelihood=mean_likelihood(scores), rsr=rank_surprisal_ratio(scores)), len(short)

@@ -117,7 +117,7 @@ def histograms(
     plt.close(fig)
     return to_svg(fig)
 
-# %% ../../nbs/alignment/audit_page.ipynb #66c2341f
+# %% ../../nbs/alignment/audit_page.ipynb #ce3f99ba
 _CSS = """
 :root { --ink:#1c2733; --soft:#5a6875; --line:#d8dfe5; --navy:#14365c; --brick:#b8401f; --mist:#eef2f5; --good:#1f6f4a; --amber:#9a6a00 }
 * { box-sizing:border-box }
@@ -195,11 +195,13 @@ distribution more than in any one of them.{% endif %}</p>
 {%- for domain, d in f.domains.items() %}<tr><td>{{ domain }}</td><td class="num">{{ '{:,}'.format(d.n) }}</td><td>{{ scale(d.score) }}</td><td class="num">{{ '%.2f'|format(d.score) }}</td><td><span class="badge {{ d.verdict }}">{{ d.verdict }}</span></td></tr>{% endfor %}
 </tbody></table>
 {%- endif %}
-{%- if f.likelihood and f.likelihood.n %}
+{%- if f.likelihood %}
 <h3>What the model makes of it</h3>
+{%- if f.likelihood.n and f.likelihood.target_n %}
 <table><thead><tr><th></th><th class="num">Here</th><th class="num">Target</th></tr></thead><tbody>
 <tr><td>Mean log-probability a token (nearer 0: less surprising)</td><td class="num">{{ '%.2f'|format(f.likelihood.likelihood) }}</td><td class="num">{{ '%.2f'|format(f.likelihood.target_likelihood) }}</td></tr>
 <tr><td>Rank-surprisal ratio (less: a better fit)</td><td class="num">{{ '%.2f'|format(f.likelihood.rsr) }}</td><td class="num">{{ '%.2f'|format(f.likelihood.target_rsr) }}</td></tr></tbody></table>
+{%- else %}<p>It reads no trace {{ 'of the target' if f.likelihood.n else 'here' }} to its end: all that were tried are longer than its context.</p>{% endif %}
 <p class="small soft">Over {{ f.likelihood.n }} traces here and {{ f.likelihood.target_n }} of the target.</p>
 {%- endif %}
 <h3>Length and steps</h3>
@@ -216,7 +218,7 @@ distribution more than in any one of them.{% endif %}</p>
 """
 
 def _headline(findings:list[Finding])->str:
-    "'1 of 3 pools is aligned with the target'"
+    "'1 of 3 pools is written as the target writes'; of a single one its verdict."
     good = sum(f.verdict == 'aligned' for f in findings)
     if len(findings) == 1: return f"{findings[0].teacher}: {findings[0].verdict}"
     return f"{good} of {len(findings)} pools {'is' if good == 1 else 'are'} written as the target writes"

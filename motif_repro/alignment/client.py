@@ -203,7 +203,7 @@ class Caller:
         if not answer['finish_reason']: raise Broken("the stream was cut")
         return answer | dict(text=''.join(text), reasoning=''.join(reasoning), logprobs=logprobs or None)
 
-# %% ../../nbs/alignment/client.ipynb #2e09904a
+# %% ../../nbs/alignment/client.ipynb #5ef3a0a6
 @dataclass
 class Ledger:
     "What a run asked for, got and cost."
@@ -215,7 +215,7 @@ class Ledger:
     completion_tokens: int = 0  # tokens written
     uncounted: int = 0          # answers whose tokens the server didn't count: the sums above lack them
     cost: float|None = None     # in the currency of the prices; None: no prices, or tokens that nobody counted
-    seconds: float = 0.         # sum over all replies
+    seconds: float = 0.         # of this run, by the clock
 
     def count(self, reply:Reply):
         "Book one answer."
@@ -268,7 +268,7 @@ def in_own_loop(coroutine:Coroutine):  # its result
     "Run a coroutine to its end, from a script or from a notebook, whose own event loop is already running."
     with ThreadPoolExecutor(1) as pool: return pool.submit(asyncio.run, coroutine).result()
 
-# %% ../../nbs/alignment/client.ipynb #6c4e2d6c
+# %% ../../nbs/alignment/client.ipynb #7dffedcb
 def ask_task(
     task:Task,
     model:str,
@@ -318,7 +318,7 @@ def collect_traces(
         try: traces.append(trace_of_reply(reply, request, task, teacher))
         except ValueError as e: none.append(dict(key=request.key, task_id=task.id, sample=request.sample, reason=str(e), text=reply.text))
     write_rows(folder/'no_traces.jsonl', none)
-    assert len(traces) + len(none) + ledger.failed == len({request.key for _, request in pairs})
+    assert len(replies) + ledger.failed == len({request.key for _, request in pairs})
     return traces, ledger
 
 # %% ../../nbs/alignment/client.ipynb #30d062a5

@@ -23,7 +23,7 @@ from ..kernels.linear_logprob import linear_logprob
 from ..model.generation import evaluating
 from ..model.tokenizer import encode_conversation
 
-# %% ../../nbs/alignment/likelihood.ipynb #56746bb3
+# %% ../../nbs/alignment/likelihood.ipynb #8718c01b
 @dataclass(frozen=True, eq=False)
 class TokenScores:
     "What a model makes of the tokens of one completion, in their order."
@@ -50,7 +50,7 @@ def served_scores(
     steps = breaks_before(tokens[num_prompt:])
     return TokenScores(np.array(logprobs[num_prompt:], float), np.full(len(steps), np.nan), np.array(steps))
 
-# %% ../../nbs/alignment/likelihood.ipynb #2699ccfd
+# %% ../../nbs/alignment/likelihood.ipynb #4c2cf53f
 def line_numbers(ids:list[int], tokenizer:PreTrainedTokenizerBase)->list[int]:
     "Of each token, the number of line breaks before it."
     return breaks_before(tokenizer.decode([i]) for i in ids)
@@ -84,6 +84,12 @@ def check_head(
         raise UserError(f"{type(model).__name__}: its logits aren't a linear function of its hidden states, so tokens can't be scored; "
                         "use another model as the target")
 
+def _padded(rows:list[list[int]], device:torch.device)->tuple[Tensor,Tensor]:  # token ids and mask, [rows, longest]
+    "Rows filled up on the right, where causal attention never looks."
+    ids, mask = (torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long, device=device) for _ in range(2))
+    for r, tokens in enumerate(rows): ids[r, :len(tokens)], mask[r, :len(tokens)] = torch.tensor(tokens, device=device), 1
+    return ids, mask
+
 def token_logps(
     model:PreTrainedModel,
     tokenizer:PreTrainedTokenizerBase,
@@ -98,10 +104,7 @@ def token_logps(
     with evaluating(model):
         for start in range(0, len(order), batch_size):
             rows = order[start:start + batch_size]
-            longest = len(encoded[rows[-1]][0])
-            ids, mask = (torch.zeros(len(rows), longest, dtype=torch.long, device=model.device) for _ in range(2))
-            for r, i in enumerate(rows):                      # padded on the right: causal attention never sees it
-                ids[r, :len(encoded[i][0])], mask[r, :len(encoded[i][0])] = torch.tensor(encoded[i][0], device=ids.device), 1
+            ids, mask = _padded([encoded[i][0] for i in rows], model.device)
             hidden = model.base_model(input_ids=ids, use_cache=False, attention_mask=mask).last_hidden_state
             if start == 0: check_head(model, hidden[:1], ids[:1], attention_mask=mask[:1])
             positions = [torch.arange(num_prompt, len(tokens), device=ids.device) for tokens, num_prompt in (encoded[i] for i in rows)]
@@ -113,7 +116,7 @@ def token_logps(
                 scores[i] = TokenScores(logps.numpy(), ranks.numpy(), np.array(line_numbers(tokens[num_prompt:], tokenizer)))
     return [scores[i] for i in range(len(encoded))]
 
-# %% ../../nbs/alignment/likelihood.ipynb #4c9690ed
+# %% ../../nbs/alignment/likelihood.ipynb #e49772e8
 def spike_level(
     own:Iterable[TokenScores],  # of traces in the target's own style
     quantile:float=0.99,        # share of the target's tokens below it
@@ -147,7 +150,7 @@ def rank_surprisal_ratio(
     rank = np.mean([np.minimum(s.ranks, max_rank).mean() for s in scores])
     return float(rank/max(np.mean([-s.logps.mean() for s in scores]), 1e-12))
 
-# %% ../../nbs/alignment/likelihood.ipynb #ebdfe31c
+# %% ../../nbs/alignment/likelihood.ipynb #44b0df7f
 def projected_gradients(
     model:PreTrainedModel,
     tokenizer:PreTrainedTokenizerBase,

@@ -6,8 +6,8 @@
 __all__ = ['UNVERIFIED', 'CONTAMINATED', 'Problems', 'join', 'check_pool', 'check_not_empty', 'own_answers', 'style_reference',
            'conversation_lengths', 'choose_by_style', 'long_and_short']
 
-# %% ../../nbs/alignment/own_pool.ipynb #53d2427a
-import random
+# %% ../../nbs/alignment/own_pool.ipynb #b98b9315
+import random, re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -19,7 +19,7 @@ from .readers import split_response
 from .score import MIN_REFERENCE
 from .selection import Sifted, cell_of, decontaminate, drop, drop_duplicates, select
 from .traces import Trace, trace_of, verify_traces
-from ..core.errors import UserError
+from ..core.errors import UserError, nearest
 from ..core.rows import write_rows
 from ..model.generation import chat_prompt, sample
 from ..model.tokenizer import encode_conversation
@@ -27,7 +27,7 @@ from ..tasks.drawing import normalised
 from ..tasks.schema import Task
 from ..tasks.verify import verify_all
 
-# %% ../../nbs/alignment/own_pool.ipynb #1057ee83
+# %% ../../nbs/alignment/own_pool.ipynb #edde3a5c
 class Problems:
     "Tasks, to be found by a trace that solves one."
     def __init__(self, tasks:Iterable[Task]):
@@ -39,7 +39,7 @@ class Problems:
     def find(self, trace:Trace)->Task|None:
         "The task that a trace solves."
         asked, task = normalised(trace.question), self.by_id.get(trace.task_id)
-        if task and (not asked or normalised(task.question) in asked): return task
+        if task and (not asked or re.search(rf'(?<!\w){re.escape(normalised(task.question))}(?!\w|\.\d)', asked)): return task
         return self.by_question.get(asked)
 
 def join(
@@ -55,7 +55,7 @@ def join(
         else: rest.append(trace)
     return joined, rest
 
-# %% ../../nbs/alignment/own_pool.ipynb #33305f7c
+# %% ../../nbs/alignment/own_pool.ipynb #cde9b8ac
 UNVERIFIED   = ('drop', 'keep')
 CONTAMINATED = 0.5   # share of a test question's runs of words
 
@@ -69,6 +69,7 @@ def check_pool(
     allow_reduced_assurance:bool=False,  # keep also programs whose tests ran in their own process
 )->Sifted:                               # kept ones bear `verdict`, correct or unverified; each dropped row a `reason`
     "Keep traces that are right, or unverified where that was asked for, once each, and none that shows a test problem."
+    if unverified not in UNVERIFIED: raise UserError(f"unverified='{unverified}'; {nearest(unverified, UNVERIFIED)}")
     of_test, traces = join(traces, Problems(test))
     joined, rest = join(traces, Problems(train))
     right, wrong = verify_traces(joined, {task.id: task for task in train}, allow_reduced_assurance)
@@ -91,7 +92,7 @@ def check_not_empty(sifted:Sifted, path:str|Path):
     most = max(sifted.reasons, key=sifted.reasons.get)
     raise UserError(f"{path}: no trace is left to learn from ({counts}); {mend.get(most, 'dropped.jsonl of this stage has each with its reason')}")
 
-# %% ../../nbs/alignment/own_pool.ipynb #a3f730c0
+# %% ../../nbs/alignment/own_pool.ipynb #c02d487e
 def own_answers(
     model, tokenizer,
     tasks:Sequence[Task],
@@ -108,7 +109,7 @@ def own_answers(
     prompts  = [chat_prompt(task.question, tokenizer) for task in tasks]
     answers  = sample(model, tokenizer, prompts, num_samples=num_samples, seed=seed, batch_size=batch_size, **settings)
     pairs    = [(task, answer) for task, several in zip(tasks, answers) for answer in several]
-    verdicts = verify_all(*zip(*[(task, answer.text) for task, answer in pairs]))
+    verdicts = verify_all([task for task, _ in pairs], [answer.text for _, answer in pairs])
     return [trace_of(task, 'own', *split_response(answer.text), verdict=verdict.verdict, sampling=settings | dict(finished=answer.finished))
             for (task, answer), verdict in zip(pairs, verdicts)]
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MAX_CHARACTERS', 'split_response', 'to_trace', 'trace_or_reason', 'read_pool']
 
-# %% ../../nbs/alignment/readers.ipynb #019b1135
-import hashlib, re
+# %% ../../nbs/alignment/readers.ipynb #25fae3b0
+import hashlib, math, re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def split_response(
     found = _FINAL.match(text)
     return (found[1].strip(), found[2].strip()) if found else ('', text.strip())
 
-# %% ../../nbs/alignment/readers.ipynb #ff5acdaf
+# %% ../../nbs/alignment/readers.ipynb #78f8e1b4
 _QUESTION  = ('question', 'problem', 'prompt', 'instruction', 'query')
 _REASONING = ('reasoning', 'reasoning_content', 'thinking', 'rationale', 'chain_of_thought', 'cot', 'thought')
 _RESPONSE  = ('response', 'completion', 'output', 'solution', 'generation', 'answer', 'text')
@@ -37,6 +37,7 @@ def _text(row:dict, names:tuple)->tuple[str,str]:
     "The first of the fields that is there, and its text; numbers count as text."
     for name in names:
         value = row.get(name)
+        if isinstance(value, float) and not math.isfinite(value): raise ValueError(f"'{name}' is {value}, no number; leave the field out where there is none")
         if isinstance(value, (int, float)) and not isinstance(value, bool): value = str(value)
         if value is None or value == '': continue
         if not isinstance(value, str): raise ValueError(f"'{name}' is {type(value).__name__}, expected text: {str(value)[:80]}")

@@ -6,8 +6,8 @@
 __all__ = ['MENTIONS', 'PHRASES', 'shows_hint', 'choose_rewrites', 'no_hint', 'answer_hint', 'solution_hint', 'read_completion',
            'rewrite_by_target', 'style_instructions', 'rewrite_by_teacher', 'restyle']
 
-# %% ../../nbs/alignment/rewriting.ipynb #d638ff38
-import re
+# %% ../../nbs/alignment/rewriting.ipynb #e97260b8
+import math, re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..tasks.answers import boxed
 from ..tasks.schema import Task
 from ..tasks.verify import verify_all
 
-# %% ../../nbs/alignment/rewriting.ipynb #29123681
+# %% ../../nbs/alignment/rewriting.ipynb #0be50341
 MENTIONS = re.compile(r"\bhints?\b|\b(?:given|provided|known|stated|expected|correct|reference) (?:answer|solution)\b"
                       r"|\b(?:answer|solution) (?:is|was) (?:already )?(?:given|provided|known)\b|\bI (?:was|am|have been) told\b", re.IGNORECASE)
 
@@ -34,11 +34,12 @@ def shows_hint(trace:Trace)->str:  # what gives it away; '' for nothing
     if found := MENTIONS.search(f"{trace.reasoning}\n{trace.answer}"): return f"mentions “{found[0]}”"
     steps = [step for step in re.split(r'\n+|(?<=[.!?])\s+', trace.reasoning) if step.strip()]
     answer = (boxed(trace.answer) or trace.answer).strip()
-    states = lambda text: answer and re.search(rf'(?<![\w.])(?<!= ){re.escape(answer)}(?![\w]|\.\d)', text)
+    number = rf'{re.escape(answer)}(?!\w|\.\d)'
+    states = lambda text: answer and re.search(rf'(?<![\w.]){number}', re.sub(rf'(?:[=≈]|>>)\s*[$€£]?{number}', '', text))   # without results
     if len(steps) > 1 and states(steps[0]) and not states(trace.question): return "begins with the answer"
     return ''
 
-# %% ../../nbs/alignment/rewriting.ipynb #cfc9cf33
+# %% ../../nbs/alignment/rewriting.ipynb #b6a9ddba
 def choose_rewrites(
     candidates:Iterable[Trace],       # any number for each task
     tasks:Mapping[str,Task],          # by id
@@ -56,7 +57,8 @@ def choose_rewrites(
     best = {}
     for trace, verdict in zip(fair, verdicts):
         if verdict.training_reward() != 1: dropped.append(drop(trace, verdict.verdict, detail=verdict.detail))
-        elif (value := float(score(trace))) < min_score: dropped.append(drop(trace, 'score_too_low', score=value))
+        elif math.isnan(value := float(score(trace))): raise UserError(f"trace of task '{trace.task_id}' has no score (NaN); score it or leave it out")
+        elif value < min_score: dropped.append(drop(trace, 'score_too_low', score=value))
         elif trace.task_id in best and best[trace.task_id][0] >= value: dropped.append(drop(trace, 'not_best', score=value))
         else:
             if trace.task_id in best: dropped.append(drop(best[trace.task_id][1], 'not_best', score=best[trace.task_id][0]))
@@ -114,7 +116,7 @@ def rewrite_by_target(
             else: dropped.append(dict(task_id=task.id, teacher=teacher, question=task.question, text=completion.text, reason=trace))
     return Sifted([], dropped).then(lambda _: choose_rewrites(candidates, tasks, score, min_score=min_score))
 
-# %% ../../nbs/alignment/rewriting.ipynb #450cd0db
+# %% ../../nbs/alignment/rewriting.ipynb #79074b05
 def _range(low:float, high:float)->str:
     low, high = round(low), round(high)
     return f"{low}" if low == high else f"{low} to {high}"
@@ -152,7 +154,8 @@ PHRASES:dict[str,Callable[[float,float],str]] = dict(   # feature → what to sa
     equations=_amount("Write … equation a step", "Write … equations a step"),
     result_use=lambda low, high: ("Work forwards: use each result in a later step." if low > 0 else
                                   "Work backwards, from the last step to the first." if high < 0 else "Keep the order of the examples."),
-    answer_position=lambda low, high: "Arrive at the answer only at the end." if low >= 0.5 else "State the answer early.",
+    answer_position=lambda low, high: ("Arrive at the answer only at the end." if low >= 0.5 else
+                                       "State the answer early." if high < 0.5 else "State the answer where the examples do."),
 )
 
 def style_instructions(

@@ -6,7 +6,7 @@
 __all__ = ['WORST', 'MIN_POOL', 'MIN_REFERENCE', 'ALIGNED', 'MISALIGNED', 'beyond_chance', 'score_of', 'score_tables',
            'style_score', 'score_interval', 'verdict_of', 'top_features', 'style_ranges', 'row_scores', 'trace_score']
 
-# %% ../../nbs/alignment/score.ipynb #4d89b87c
+# %% ../../nbs/alignment/score.ipynb #c9b9c80c
 import math
 from collections.abc import Iterable, Mapping
 
@@ -56,7 +56,7 @@ def style_score(
     model = StyleModel(reference)
     return score_tables(style_table(pool, model), style_table(reference, model))[0]
 
-# %% ../../nbs/alignment/score.ipynb #38d9418f
+# %% ../../nbs/alignment/score.ipynb #2115e243
 def score_interval(
     pool:np.ndarray,       # [n, features]
     reference:np.ndarray,  # [m, features]

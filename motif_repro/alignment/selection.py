@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['Sifted', 'drop', 'jaccard', 'signature', 'whole_text', 'drop_duplicates', 'decontaminate', 'contamination_report',
-           'num_words', 'share_out', 'cell_of', 'select']
+           'num_words', 'share_out', 'scores_of', 'cell_of', 'select']
 
-# %% ../../nbs/alignment/selection.ipynb #e7318401
-import hashlib
+# %% ../../nbs/alignment/selection.ipynb #a4c03dbf
+import hashlib, math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -86,7 +86,7 @@ def drop_duplicates(
         seen.append(runs)
     return Sifted(kept, dropped)
 
-# %% ../../nbs/alignment/selection.ipynb #bcd6496f
+# %% ../../nbs/alignment/selection.ipynb #c010d939
 def decontaminate(
     traces:Iterable[Trace],
     evaluations:Mapping[str,Iterable[Task]]|EvaluationIndex,  # name → tasks
@@ -115,7 +115,7 @@ def contamination_report(
     rows = [dict(evaluation=e, matched=m, run=run, num_traces=len(ids), traces=sorted(set(ids))[:20]) for (e, m, run), ids in found.items()]
     return sorted(rows, key=lambda row: (-row['num_traces'], row['evaluation'], row['matched']))
 
-# %% ../../nbs/alignment/selection.ipynb #ced87a30
+# %% ../../nbs/alignment/selection.ipynb #1e5cbd68
 def num_words(trace:Trace)->int:
     "The length of a trace in words and signs; pass a tokenizer's count for a real budget."
     return len(words(trace.reasoning)) + len(words(trace.answer))
@@ -151,6 +151,17 @@ def share_out(
         open_cells -= short
     return quota
 
+def scores_of(
+    traces:Sequence[Trace],
+    score:Callable[[Trace],float]|Sequence[float],  # or one number a trace
+)->list[float]:
+    "A score for each trace; a `UserError` if one has none."
+    scores = [float(score(trace)) for trace in traces] if callable(score) else list(map(float, score))
+    if len(scores) != len(traces): raise UserError(f"{len(scores)} scores for {len(traces)} traces; give one each")
+    if bad := [trace.task_id for trace, s in zip(traces, scores) if math.isnan(s)]:
+        raise UserError(f"trace of task '{bad[0]}' and {len(bad) - 1} others have no score (NaN); score them or leave them out")
+    return scores
+
 def cell_of(trace:Trace)->tuple[str,int]:
     "Domain and difficulty."
     return trace.domain, trace.difficulty
@@ -167,11 +178,7 @@ def select(
 )->Sifted:                                          # in the order of `traces`; each dropped row has `reason`, `score`, `tokens`
     "Keep the best traces under a budget of tokens, each cell of domain and difficulty up to its share."
     traces = list(traces)
-    scores = [float(score(trace)) for trace in traces] if callable(score) else list(map(float, score))
-    if len(scores) != len(traces): raise UserError(f"{len(scores)} scores for {len(traces)} traces; give one each")
-    if bad := [traces[i].task_id for i, s in enumerate(scores) if s != s]:
-        raise UserError(f"trace of task '{bad[0]}' and {len(bad) - 1} others have no score (NaN); score them or leave them out")
-    cells = {}
+    scores, cells = scores_of(traces, score), {}
     for i, trace in enumerate(traces): cells.setdefault(cell(trace), []).append((i, scores[i], max(1, num_tokens(trace))))
     weights = _weights(cells, quotas)
     for key, rows in cells.items(): rows.sort(key=lambda row: _order(traces[row[0]], row[1]))

@@ -6,7 +6,7 @@
 __all__ = ['WORDS', 'FAMILIES', 'FAMILY', 'FEATURES', 'split_steps', 'Reading', 'result_use', 'answer_position', 'question_order',
            'repeated_phrases', 'StyleModel', 'style_table', 'ks_distance', 'style_distances']
 
-# %% ../../nbs/alignment/style.ipynb #163604c1
+# %% ../../nbs/alignment/style.ipynb #cbd86f1a
 import re, zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -132,7 +132,7 @@ def _pairs(n:int)->tuple[np.ndarray,np.ndarray]: return np.triu_indices(n, 1)
 
 def _begins(step:str, words:frozenset)->float: return float(any(word in words for word in re.findall(r"[a-z']+", step[:40].lower())[:1]))
 
-# %% ../../nbs/alignment/style.ipynb #4ea0956e
+# %% ../../nbs/alignment/style.ipynb #2464c469
 _repeated = lambda parts: 1 - len(set(parts))/len(parts) if parts else 0.
 
 def repeated_phrases(
@@ -162,8 +162,8 @@ FAMILIES:dict[str,dict[str,Callable[[Reading],float]]] = dict(
         characters=lambda r: len(r.text),
         words=lambda r: r.words,
         words_per_operation=lambda r: r.words/(1 + r.operations),                                  # words for each unit of work
-        filler=lambda r: r.telling_rate(WORDS['filler']),                                                 # a hundred words
-        restatement=lambda r: r.rate({word for word in r.question if len(word) > 3}),  # words of the question
+        filler=lambda r: r.telling_rate(WORDS['filler']),                                          # a hundred words
+        restatement=lambda r: r.rate({word for word in r.question if len(word) > 3}),              # words of the question
     ),
     granularity=dict(
         num_steps=lambda r: len(r.steps),
@@ -174,7 +174,7 @@ FAMILIES:dict[str,dict[str,Callable[[Reading],float]]] = dict(
         operations_per_step=lambda r: r.per_step(r.operations),
         connectives_per_step=lambda r: r.per_step(sum(r.counts[w] for w in ('so', 'then', 'and', 'therefore', ';', ','))),
     ),
-    structure={name: lambda r, words=WORDS[name]: r.telling_rate(words)                                   # each a hundred words
+    structure={name: lambda r, words=WORDS[name]: r.telling_rate(words)   # each a hundred words
                for name in ('backtracking', 'checking', 'branching', 'planning', 'sequencing', 'concluding', 'first_person')} | dict(
         questions=lambda r: r.per_step(r.counts['?']),
         equations=lambda r: r.per_step(r.counts['=']),
@@ -204,7 +204,7 @@ _MEASURE = {name: measure for features in FAMILIES.values() for name, measure in
 _read = lru_cache(maxsize=1)(Reading)
 FEATURES:dict[str,Callable[[Trace],float]] = {name: lambda trace, measure=measure: float(measure(_read(trace))) for name, measure in _MEASURE.items()}
 
-# %% ../../nbs/alignment/style.ipynb #45b6e125
+# %% ../../nbs/alignment/style.ipynb #5a33b872
 _COMMON = ("the a an of to in on at by for from with and or but not if then so as is are was were be been has have had do does did can will would there that this these "
            "those it its he she they his her their we i you each every all some more than less many much how what which who when one two three half twice").split()
 
@@ -235,7 +235,7 @@ class StyleModel:
         return ids
 
     def measure(self, reading:Reading)->tuple[float,float]:  # surprise in bits a word, position
-        "How unlike the other half of the reference a text goes from word to word, and how like it from beginning to end."
+        "How unlikely a text's pairs of words are in the other half of the reference, and how well its early and late words stand where they do there."
         ids, other = self.encode(reading), 1 - self.half(reading)
         if len(ids) < 2: return 0., 0.
         late, places = self.late[other, ids], np.arange(len(ids), dtype=np.float32)*(2/(len(ids) - 1)) - 1

@@ -15,7 +15,7 @@ from ..core.errors import UserError, nearest
 from ..tasks.math import reduce_expression
 from ..tasks.schema import Task
 
-# %% ../../nbs/alignment/teachers.ipynb #8c388dfe
+# %% ../../nbs/alignment/teachers.ipynb #c337b06b
 @dataclass(frozen=True)
 class Work:
     "A task's solution before anyone has put it in words."
@@ -117,7 +117,7 @@ def solve(
     slips = rng.random() < slip_rate
     return trace_of(task, name, write(task.question, work, style, rng), SLIPS[task.domain](work.answer) if slips else work.answer)
 
-# %% ../../nbs/alignment/teachers.ipynb #68254281
+# %% ../../nbs/alignment/teachers.ipynb #3ebfb1b4
 def draw_styles(
     num:int,           # how many
     seed:int=0,

@@ -5,18 +5,19 @@
 # %% auto #0
 __all__ = ['Trace', 'trace_of', 'read_traces', 'verify_traces']
 
-# %% ../../nbs/alignment/traces.ipynb #1a1db592
+# %% ../../nbs/alignment/traces.ipynb #a9b89c5e
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Optional
 
+from ..core.errors import UserError
 from ..core.rows import parse_row, read_rows
 from ..tasks.schema import Task
 from ..tasks.verify import verify_all
 
-# %% ../../nbs/alignment/traces.ipynb #aa15ea2e
+# %% ../../nbs/alignment/traces.ipynb #9591ebdd
 @dataclass(frozen=True, kw_only=True)
 class Trace:
     "One worked solution of a task."
@@ -38,7 +39,7 @@ class Trace:
         return [dict(role='user', content=self.question), dict(role='assistant', reasoning_content=self.reasoning, content=self.answer)]
     @property
     def response(self)->str:
-        "The model's side as text, as a verifier sees it."
+        "The model's side as one text, with the thought between tags."
         return f"<think>{self.reasoning}</think>{self.answer}"
 
 def trace_of(
@@ -59,7 +60,7 @@ def read_traces(
     "The traces of a file."
     return read_rows(path, partial(parse_row, kind=Trace), quarantine=quarantine)
 
-# %% ../../nbs/alignment/traces.ipynb #bc56ce30
+# %% ../../nbs/alignment/traces.ipynb #10c7faf8
 def verify_traces(
     traces:Iterable[Trace],
     tasks:dict[str,Task],           # by id
@@ -67,6 +68,8 @@ def verify_traces(
 )->tuple[list[Trace],list[dict]]:   # the right ones; the others as rows with `verdict` and `detail`
     "Split traces into those whose answer is right and those that must not be trained on; equal answers are checked once."
     traces = list(traces)
+    if unknown := [trace.task_id for trace in traces if trace.task_id not in tasks]:
+        raise UserError(f"trace of task '{unknown[0]}': there is no such task to verify it by; add the task, or leave the trace out")
     verdicts = verify_all([tasks[trace.task_id] for trace in traces], [trace.answer for trace in traces])
     right = [verdict.training_reward(allow_reduced_assurance) == 1 for verdict in verdicts]
     kept = [trace for trace, is_right in zip(traces, right) if is_right]
