@@ -131,4 +131,10 @@ def test_what_comes_to_nothing_is_refused(model):
     with pytest.raises(UserError, match='max_new_tokens=0'): sample(model, TOKENIZER, ['7'], max_new_tokens=0)
     with pytest.raises(UserError, match='batch_size=0'): sample(model, TOKENIZER, ['7'], batch_size=0)
 
+@pytest.mark.parametrize('sampling', [dict(temperature=0), dict(), dict(top_p=0.9)])
+def test_a_model_that_has_diverged_writes_nothing(sampling):
+    model = AutoModelForCausalLM.from_config(CONFIGS['motif']).eval()
+    torch.nn.init.constant_(model.lm_head.weight, float('nan'))
+    with pytest.raises(UserError, match='logits are no numbers'): sample(model, TOKENIZER, PROMPTS, max_new_tokens=3, **sampling)
+
 def test_no_prompts_no_completions(model): assert sample(model, TOKENIZER, []) == []

@@ -263,7 +263,7 @@ def test_initial_weights():
 
 @pytest.mark.parametrize('field, said', [
     (dict(num_attention_heads=8), 'num_attention_heads=8 must be a multiple of num_noise_heads=8 and larger'),
-    (dict(num_key_value_heads=8), 'num_key_value_heads=8 must be 16'), (dict(head_dim=127), 'head_dim=127 must be even'),
+    (dict(num_noise_heads=0), 'num_noise_heads=0 must be at least 1'), (dict(num_key_value_heads=8), 'num_key_value_heads=8 must be 16'), (dict(head_dim=127), 'head_dim=127 must be even'),
     (dict(hidden_act='silu'), "hidden_act='silu' must be 'poly_norm'"),
     (dict(rope_parameters=dict(rope_type='linear', factor=2., rope_theta=1e6)), "must be of rope_type 'default'")])
 def test_a_config_that_is_no_motif_is_refused(field, said):
@@ -317,6 +317,10 @@ def test_shards_load_and_a_missing_one_is_named(saved, tmp_path):
     assert len(shards) > 1 and torch.equal(load_model(tmp_path/'sharded')[0].lm_head.weight, model.lm_head.weight)
     shards[1].unlink()
     assert f"{shards[1]}: is named in the index, but missing" in refusal(tmp_path/'sharded')
+    index = tmp_path/'sharded/model.safetensors.index.json'
+    for text in (index.read_text()[:100], '{}', '[]'):
+        index.write_text(text)
+        assert f'{index}: is no index of weights' in refusal(tmp_path/'sharded')
 
 def test_a_missing_path_names_its_neighbour(saved):
     assert f"'modle' is not in {saved.parent}; did you mean 'model'?" in refusal(saved.with_name('modle'))

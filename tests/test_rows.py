@@ -1,11 +1,12 @@
 "Rows and traces: nothing is lost without a word, nothing is half written."
-import json
+import json, os
 
 import pytest
 
 from motif_repro.alignment.traces import read_traces
 from motif_repro.core.errors import UserError
-from motif_repro.core.rows import content_hash, read_rows, write_rows
+from motif_repro.core.pools import iter_file
+from motif_repro.core.rows import content_hash, open_log, read_rows, write_rows
 
 GOOD = dict(task_id='t', teacher='me', question='1 + 1', reasoning='', answer='2')
 
@@ -32,6 +33,29 @@ def test_bad_traces_are_named_or_quarantined(tmp_path, line, words):
 def test_round_trip(tmp_path, name):
     rows = [dict(id=i, text='zwölf ✓', nested=dict(x=[1, 2])) for i in range(3)]
     assert write_rows(tmp_path/name, rows) == 3 and read_rows(tmp_path/name) == rows
+
+def test_a_parquet_file_has_the_keys_of_all_rows(tmp_path):
+    write_rows(tmp_path/'rows.parquet', [dict(x=1), dict(x=2, y=3)])
+    assert read_rows(tmp_path/'rows.parquet') == [dict(x=1, y=None), dict(x=2, y=3)]
+    with pytest.raises(UserError, match='make no Parquet table'): write_rows(tmp_path/'rows.parquet', [dict(x=1), dict(x='a')])
+
+@pytest.mark.parametrize('line, content', [(b'{"x": NaN}', dict(x='NaN')), (b'{"x": "\\ud800"}', dict(x='\ud800'))])
+def test_whatever_a_bad_row_holds_it_is_quarantined(tmp_path, line, content):
+    (tmp_path/'rows.jsonl').write_bytes(line + b'\n')
+    def refuse(row): raise ValueError          # without a word
+    assert read_rows(tmp_path/'rows.jsonl', refuse, quarantine=tmp_path/'bad.jsonl') == []
+    [bad] = read_rows(tmp_path/'bad.jsonl')
+    assert (bad['reason'], bad['content']) == ('ValueError', content)
+
+def test_a_log_whose_disk_takes_a_part_is_whole(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, 'write', lambda descriptor, lines: write(descriptor, lines[:5]))
+    with open_log(tmp_path/'log.jsonl') as log: log.add(dict(x=1), dict(x='\ud800'))
+    with open_log(tmp_path/'log.jsonl') as log: assert log.rows == [dict(x=1), dict(x='\ud800')]
+
+def test_a_damaged_archive_is_named(tmp_path):
+    (tmp_path/'rows.jsonl.gz').write_bytes(b'\x1f\x8b\x08\0\0\0\0\0\0\xff\xff\xff')      # a header, then no deflate stream
+    with pytest.raises(UserError, match='damaged'): list(iter_file(tmp_path/'rows.jsonl.gz'))
 
 @pytest.mark.parametrize('name,words', [('rows.csv', 'use .jsonl or .parquet'), ('none.jsonl', 'no such file'), ('broken.parquet', 'not a Parquet file')])
 def test_unreadable_files(tmp_path, name, words):

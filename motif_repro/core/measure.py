@@ -24,9 +24,9 @@ def peak_memory(
     with tracker: fn()
     return sum(device['Total'] for device in tracker.get_tracker_snapshot('peak').values()) - before
 
-# %% ../../nbs/core/measure.ipynb #f0f821a2
+# %% ../../nbs/core/measure.ipynb #15cf862e
 def best_time(
-    fn:Callable,
+    fn:Callable,      # returns when its work is done: on a GPU it has to synchronise
     repeats:int=5,
 )->float:  # seconds
     "The shortest of several runs, after one that doesn't count."

@@ -34,9 +34,9 @@ def use_style()->None:
     "Make every figure drawn from here on look like those of the kit."
     matplotlib.rcParams.update(STYLE)
 
-# %% ../../nbs/core/plots.ipynb #3b001b3e
+# %% ../../nbs/core/plots.ipynb #e74ee419
 def draw_providers(
-    rows:Sequence[Mapping],      # of a benchmark, one a provider; those of ours have names that begin so
+    rows:Sequence[Mapping],      # of a benchmark, one a `provider`; our own are named 'ours…'
     fields:Mapping[str,str],     # field → label of its axis
 )->matplotlib.figure.Figure:
     "A dot a provider and field, ours in another colour, the smallest of the first field on top."

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['pool_files', 'iter_file', 'open_bytes', 'Counts', 'Quarantine']
 
-# %% ../../nbs/core/pools.ipynb #4e9b643e
-import csv, gzip, json
+# %% ../../nbs/core/pools.ipynb #1cfcf972
+import csv, gzip, json, re, zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ from pathlib import Path
 from .errors import UserError
 from .rows import disk_errors, iter_json_lines, iter_rows
 
-# %% ../../nbs/core/pools.ipynb #5e59247d
+# %% ../../nbs/core/pools.ipynb #2c86e8d1
+_UNDECODED = re.compile('[\udc80-\udcff]')   # what `surrogateescape` makes of bytes that are no UTF-8
 _SUFFIXES = ('.jsonl', '.parquet', '.json', '.jsonl.gz', '.json.gz')
 
 def pool_files(
@@ -23,7 +24,7 @@ def pool_files(
     "The files of a pool; a `UserError` where there is none that can be read."
     path = Path(path)
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.name.endswith(_SUFFIXES))
+        files = sorted(p for p in path.iterdir() if p.name.endswith(_SUFFIXES) and not p.name.startswith('.'))
         if not files: raise UserError(f"{path}: no {', '.join(_SUFFIXES)} in this folder; name the files themselves")
         return files
     if not path.is_file(): raise UserError(f"{path}: no such file; check the path (from {Path.cwd()})")
@@ -45,11 +46,12 @@ def _listed(path:Path, opened)->Iterator[tuple[int,dict|None,str]]:
 def _table(path:Path)->Iterator[tuple[int,dict|None,str]]:
     "The rows of a `.csv` file whose first line names the columns."
     csv.field_size_limit(1 << 30)
-    with path.open(encoding='utf-8-sig', errors='replace', newline='') as file:
+    with path.open(encoding='utf-8-sig', errors='surrogateescape', newline='') as file:
         rows = csv.DictReader(file)
         for number, row in enumerate(rows, 1):
-            fits = None not in row and None not in row.values()
-            yield (number, row, '') if fits else (number, None, f"not of {len(rows.fieldnames)} columns, as the first line says")
+            if None in row or None in row.values(): yield number, None, f"not of {len(rows.fieldnames)} columns, as the first line says"
+            elif any(map(_UNDECODED.search, row.values())): yield number, None, "not UTF-8; save the file as UTF-8"
+            else: yield number, row, ''
 
 def iter_file(
     path:Path,                          # one of `pool_files`
@@ -61,7 +63,7 @@ def iter_file(
             with gzip.open(path) as file: yield from iter_json_lines(file)
         elif path.suffix == '.csv': yield from _table(path)
         else: yield from _listed(path, gzip.open if path.suffix == '.gz' else open_bytes)
-    except (EOFError, gzip.BadGzipFile) as e: raise UserError(f"{path}: damaged ({e}); fetch it again") from e
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e: raise UserError(f"{path}: damaged ({e}); fetch it again") from e
 
 def open_bytes(path:Path): return path.open('rb')
 

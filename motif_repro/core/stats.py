@@ -122,7 +122,7 @@ def interquartile_mean(
     "Mean of the middle half."
     return stats.trim_mean(values, 0.25, axis=axis)
 
-# %% ../../nbs/core/stats.ipynb #37a62b68
+# %% ../../nbs/core/stats.ipynb #e6cb7f28
 def stratified_ci(
     scores:Sequence[Sequence[float]],      # [runs, tasks]
     statistic:Callable=interquartile_mean, # (values [..., n], axis) → number
@@ -130,6 +130,7 @@ def stratified_ci(
     seed:int=0,
 )->Estimate:                               # n = runs
     "A statistic of the whole table with its percentile interval, runs resampled within each task (rliable, arXiv 2108.13264)."
+    if not len(scores): raise UserError("scores: no run; at least one is needed")
     scores = np.array([finite(run, f'scores[{i}]') for i, run in enumerate(scores)])
     value, n = float(statistic(scores.ravel(), axis=-1)), len(scores)
     if n == 1: return Estimate(value, -math.inf, math.inf, n)
@@ -138,14 +139,14 @@ def stratified_ci(
     low, high = np.quantile(statistic(drawn, axis=-1), [(1 - LEVEL)/2, (1 + LEVEL)/2])
     return Estimate(value, float(low), float(high), n)
 
-# %% ../../nbs/core/stats.ipynb #b490aea2
+# %% ../../nbs/core/stats.ipynb #5191107b
 def spearman(
     x:Sequence[float],  # [..., n]
     y:Sequence[float],  # [..., n]
     axis:int=-1,
 )->float|np.ndarray:
-    "Rank correlation along `axis`, ties at their mean rank; 0 where all of x or all of y are equal."
+    "Rank correlation along `axis`, ties at their mean rank; 0 where all of x or all of y are equal, NaN where one of them is."
     x, y = (stats.rankdata(values, axis=axis) for values in (x, y))
     x, y = (ranks - ranks.mean(axis, keepdims=True) for ranks in (x, y))
     norm = np.sqrt((x*x).sum(axis)*(y*y).sum(axis))
-    return np.divide((x*y).sum(axis), norm, out=np.zeros_like(norm), where=norm > 0)[()]
+    return np.divide((x*y).sum(axis), norm, out=np.zeros_like(norm), where=norm != 0)[()]

@@ -45,7 +45,7 @@ def evaluate(
     verdicts = verify_all([task for task in tasks for _ in range(num_samples)], sum(responses, []))
     return [grade(task, verdicts[i*num_samples:(i + 1)*num_samples]) for i, task in enumerate(tasks)]
 
-# %% ../../nbs/evaluation/passk.ipynb #67ee08ac
+# %% ../../nbs/evaluation/passk.ipynb #5a7ca6bd
 def _scores(rows:list[dict], k:int)->list[float]:
     "pass@k of each problem, with every problem checked at least k times."
     short = [row for row in rows if row['num_graded'] < k]
@@ -54,7 +54,7 @@ def _scores(rows:list[dict], k:int)->list[float]:
 
 def pass_rate(rows:list[dict], k:int=1)->Estimate:
     "pass@k over the problems of `rows`, with its 95 % interval."
-    return rate_ci(_scores(rows, k), answers=min(row['num_graded'] for row in rows) if k == 1 else 1)
+    return rate_ci(_scores(rows, k), answers=min((row['num_graded'] for row in rows), default=1) if k == 1 else 1)
 
 def tries(fewest:int)->list[int]:
     "The k for which pass@k is told beside pass@1, where every problem has so many answers."
@@ -81,7 +81,7 @@ def mean_over_repeats(
     if not known.any(0).all(): raise UserError("a repeat in which nothing could be checked has no accuracy; see the verdicts")
     return mean_ci(np.nansum(table, 0)/known.sum(0))
 
-# %% ../../nbs/evaluation/passk.ipynb #09ca2588
+# %% ../../nbs/evaluation/passk.ipynb #78b2c4a0
 def difference_ci(
     differences:Sequence[float],  # of two scores in [0, 1], a problem each, [n]
     answers:int=1,                # to each problem; 1 where a score is right or wrong
@@ -104,5 +104,5 @@ def compare(
     missing = [row['task_id'] for row in rows if row['task_id'] not in other] or [i for i in other if i not in {r['task_id'] for r in rows}]
     if missing: raise UserError(f"task '{missing[0]}' was answered by one model only; evaluate both on the same tasks")
     baseline = [other[row['task_id']] for row in rows]
-    fewest = min(row['num_graded'] for row in [*rows, *baseline]) if k == 1 else 1
-    return difference_ci([a - b for a, b in zip(_scores(rows, k), _scores(baseline, k))], max(1, fewest))
+    fewest = min((row['num_graded'] for row in [*rows, *baseline]), default=1) if k == 1 else 1
+    return difference_ci([a - b for a, b in zip(_scores(rows, k), _scores(baseline, k))], fewest)

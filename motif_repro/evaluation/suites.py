@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['BOX', 'LETTER', 'PROGRAM', 'R1', 'MATHS', 'SUITES', 'Suite', 'find_suite', 'fetch_data', 'suite_split', 'suite_tasks']
 
-# %% ../../nbs/evaluation/suites.ipynb #b419f54a
+# %% ../../nbs/evaluation/suites.ipynb #8ad0f01f
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def find_suite(name:str)->Suite:
     if name not in SUITES: raise UserError(f"unknown suite '{name}'; {nearest(name, SUITES)}; other benchmarks: lm-eval:TASK")
     return SUITES[name]
 
-# %% ../../nbs/evaluation/suites.ipynb #43f87fa7
+# %% ../../nbs/evaluation/suites.ipynb #49fda88c
 def fetch_data(suite:Suite)->Path:
     "The folder of a suite's data set in the Hub's cache, fetched if need be."
     from huggingface_hub import snapshot_download
@@ -90,9 +91,9 @@ def suite_tasks(
     *,
     split:str='',                   # '': the suite's, or the only one
     since:str='',                   # only problems of this date or later, YYYY-MM-DD
-    limit:int|None=None,            # only the first ones
 )->tuple[list[Task],Counts]:
     "The tasks of a suite, and what became of its rows."
+    if since and not re.fullmatch(r'\d{4}-\d\d-\d\d', since): raise UserError(f"--since {since}: is no date; write it as YYYY-MM-DD")
     path = Path(data) if data else fetch_data(suite)
     tasks, counts = load_tasks(path, quarantine, split=split or (suite_split(suite, path) if path.is_dir() else ''), shape=suite.shape)
     if since:
@@ -100,4 +101,4 @@ def suite_tasks(
         if undated: raise UserError(f"--since {since}: task '{undated[0]}' has no date; leave it out for suite '{suite.name}'")
         tasks = [task for task in tasks if task.metadata['date'] >= since]
         if not tasks: raise UserError(f"--since {since}: no problem of {path} is that new; give an earlier date")
-    return tasks[:limit], counts
+    return tasks, counts

@@ -88,7 +88,7 @@ def row_sums(tiles:Tiles, targets:Tensor, rows:list[slice]|None=None)->Tensor:
             m.copy_(top)
     return sums
 
-# %% ../../nbs/kernels/linear_logprob.ipynb #8e1051fc
+# %% ../../nbs/kernels/linear_logprob.ipynb #7a5cf394
 def gradient(
     tiles:Tiles,
     targets:Tensor,             # [N]
@@ -112,7 +112,7 @@ def gradient(
     return z.mul_(bend) if tiles.softcap else z
 
 class Gradients:
-    "What the tiles' gradients add up to: in fp32 at least, rounded once."
+    "What the tiles' gradients add up to, in fp32 at least; rounded to the inputs' types at the end."
     def __init__(self, tiles:Tiles, needs:tuple[bool,bool,bool], whole:bool):
         t, (need_h, need_w, need_b) = tiles, needs
         self.tiles, total = tiles, dict(dtype=tiles.dtype, device=tiles.hidden.device)
@@ -134,7 +134,7 @@ class Gradients:
         return tuple(x if x is None else x.to(like.dtype) for x, like in ((self.hidden, t.hidden), (self.weight, t.weight), (self.bias, t.bias)))
 
 def _add_product(total:Tensor, a:Tensor, b:Tensor):
-    "total += a @ b, rounded in the type of `total` only."
+    "total += a @ b, summed in the type of `total`; where that is the wider one, a product is rounded to its factors' type first."
     if total.dtype == a.dtype: total.addmm_(a, b)
     else: total.add_(a @ b)
 

@@ -7,7 +7,8 @@ __all__ = ['READ_TOKENS', 'READ_TOKENS_ELSE', 'IDLE', 'chat_prompt', 'end_ids', 
            'SlotCache', 'Job', 'Reading', 'forward', 'read_prompts', 'Slots', 'Completion', 'evaluating',
            'encode_prompts', 'sample', 'sample_ids', 'generate']
 
-# %% ../../nbs/model/generation.ipynb #69c08e92
+# %% ../../nbs/model/generation.ipynb #f9fb4b06
+import math
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def end_ids(model:PreTrainedModel, tokenizer:PreTrainedTokenizerBase)->list[int]
     ids = model.generation_config.eos_token_id
     return sorted({tokenizer.eos_token_id, *(ids if isinstance(ids, list) else [ids])} - {None})
 
-# %% ../../nbs/model/generation.ipynb #2a152a8e
+# %% ../../nbs/model/generation.ipynb #5410b17f
 def nucleus(
     p:Tensor,      # probabilities, [n, V]
     top_p:float,   # in (0, 1]
@@ -48,11 +49,14 @@ def draw_tokens(
     top_p:float=1.,     # 1: all tokens
 )->tuple[Tensor,Tensor]:  # tokens, and their log-probabilities under what they were drawn from; [n] each
     "Sample a token for each row by inverting its distribution function."
-    if temperature == 0: return logits.argmax(-1), torch.zeros(len(logits), device=logits.device)
+    if temperature == 0:
+        top, tokens = logits.max(-1)
+        return tokens, (top - top).float()   # 0, or NaN
     p = (logits.float()/temperature).softmax(-1)
     if top_p < 1: p = nucleus(p, top_p)
     edges = p.cumsum(-1)
     tokens = torch.searchsorted(edges, (uniform*edges[:, -1])[:, None], right=True)   # edges end near 1, by rounding not always at it
+    tokens = tokens.clamp(max=logits.shape[-1] - 1)                                   # among NaNs no edge is found
     return tokens[:, 0], p.gather(-1, tokens)[:, 0].log()
 
 # %% ../../nbs/model/generation.ipynb #c3dd3208
@@ -167,7 +171,7 @@ def read_prompts(
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     return Reading(cache, forward(model, ids, attention_mask=mask, position_ids=positions, past_key_values=cache), width)
 
-# %% ../../nbs/model/generation.ipynb #55427580
+# %% ../../nbs/model/generation.ipynb #80f08650
 IDLE = 0.05   # share of slots that may write nothing of use
 
 class Slots:
@@ -230,6 +234,7 @@ class Slots:
         "Append tokens to a slot's job; where it ends the slot is free."
         job = self.jobs[slot]
         for token, logp in zip(tokens, logps):
+            if math.isnan(logp): raise UserError("the model's logits are no numbers; go back to a checkpoint from before it diverged")
             job.ids.append(token)
             job.logps.append(logp)
             job.finished = token in self.ends

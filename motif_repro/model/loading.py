@@ -55,7 +55,7 @@ def missing_part(path:Path)->str:
 def folders_in(path:Path)->list[str]: return [p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith('.')]
 def first_line(e:Exception)->str: return str(e).strip().split('\n')[0]
 
-# %% ../../nbs/model/loading.ipynb #ea7f6280
+# %% ../../nbs/model/loading.ipynb #85b4fd7c
 def check_files(folder:Path):
     "Refuse a folder without config, without safetensors, or with files that are not whole."
     if not (folder/'config.json').is_file():
@@ -72,7 +72,9 @@ def check_files(folder:Path):
 def weight_files(folder:Path)->list[Path]:
     "The safetensors files of a model: the shards that its index names, or the only one."
     index = folder/'model.safetensors.index.json'
-    if index.is_file(): return [folder/name for name in sorted(set(json.loads(index.read_text())['weight_map'].values()))]
+    if index.is_file():
+        try: return [folder/name for name in sorted(set(json.loads(index.read_text())['weight_map'].values()))]
+        except (ValueError, KeyError, TypeError, AttributeError) as e: raise UserError(f"{index}: is no index of weights ({e}); copy it again") from e
     if (folder/'model.safetensors').is_file(): return [folder/'model.safetensors']
     pickles = [p.name for pattern in ('*.bin', '*.pt', '*.pth') for p in folder.glob(pattern)]
     if pickles: raise UserError(f"{folder}: holds only pickled weights ({', '.join(sorted(pickles))}), and loading those can run any code; "

@@ -27,7 +27,7 @@ from ..core.errors import UserError
 from ..kernels.differential_attention import additive, attention_plan, differential_attention
 from ..kernels.polynorm import PolyNorm, upcast
 
-# %% ../../nbs/model/motif.ipynb #bdcd6272
+# %% ../../nbs/model/motif.ipynb #eca54c74
 @strict
 class MotifConfig(PreTrainedConfig):
     "Sizes of a Motif model, by Llama's names; the defaults are Motif-2-12.7B."
@@ -65,6 +65,7 @@ class MotifConfig(PreTrainedConfig):
 def check_motif_config(c:MotifConfig):
     "Refuse sizes that don't make whole groups, and what only other models have."
     def refuse(key, why): raise UserError(f"Motif's config.json: {key}={getattr(c, key)!r} {why}")
+    if c.num_noise_heads < 1: refuse('num_noise_heads', "must be at least 1, one a group")
     if c.num_attention_heads % c.num_noise_heads or c.num_attention_heads == c.num_noise_heads:
         refuse('num_attention_heads', f"must be a multiple of num_noise_heads={c.num_noise_heads} and larger: "
                                       "a group is one or more signal heads and one noise head")
@@ -270,7 +271,7 @@ def count_parameters(model:nn.Module)->int:
     "All parameters, tied ones once."
     return sum(p.numel() for p in model.parameters())
 
-# %% ../../nbs/model/motif.ipynb #bf27dd82
+# %% ../../nbs/model/motif.ipynb #eca10eb3
 def tiny_motif_config(
     vocab_size:int,
     *,
