@@ -5,7 +5,7 @@
 A bug is planted in a notebook's cell, in a copy of the checkout, and exported. Then what stands nearest is run first, until something fails: the notebook,
 the tests that import its module, the notebooks that do, all other tests of `make test`.
 """
-import argparse, ast, json, os, random, re, shutil, signal, subprocess, sys, tempfile, time
+import argparse, ast, json, os, random, re, signal, subprocess, sys, tempfile, time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path

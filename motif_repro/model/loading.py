@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['HUB_ID', 'NOT_NEEDED', 'find_model', 'missing_part', 'folders_in', 'first_line', 'check_files', 'weight_files',
-           'check_loading', 'check_vocabulary', 'quiet_transformers', 'load_config', 'load_model', 'load_here',
-           'load_tokenizer', 'safetensors_disk_errors', 'save_model']
+           'check_loading', 'check_vocabulary', 'name_accelerator', 'quiet_transformers', 'load_config', 'load_model',
+           'load_here', 'load_tokenizer', 'safetensors_disk_errors', 'save_model']
 
-# %% ../../nbs/model/loading.ipynb #d176ed2c
+# %% ../../nbs/model/loading.ipynb #891ba246
 import json, os, re
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-import motif_repro.model.motif   # registers Motif with the Auto classes
+import motif_repro.model.motif   # noqa: F401, registers Motif with the Auto classes
 from ..core.errors import UserError, nearest
 from ..core.rows import disk_errors
 
@@ -100,10 +100,15 @@ def check_vocabulary(folder:Path, model:PreTrainedModel, tokenizer:PreTrainedTok
     if largest >= rows: raise UserError(f"{folder}: the tokenizer's ids reach {largest}, but the model's vocabulary has only {rows} rows; "
                                         "take both from the same checkpoint, or enlarge the model with resize_token_embeddings")
 
-# %% ../../nbs/model/loading.ipynb #30df9b7e
+# %% ../../nbs/model/loading.ipynb #27e3d4a4
+def name_accelerator():
+    "Tell DeepSpeed what it computes with; untold, it prints what it found, and Transformers looks for it whenever a model is saved."
+    os.environ.setdefault('DS_ACCELERATOR', 'cuda' if torch.cuda.is_available() else 'cpu')
+
 @contextmanager
 def quiet_transformers():
     "Without progress bars and load reports: what they say is an error here."
+    name_accelerator()
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -10,7 +10,7 @@ __all__ = ['RANGES', 'SCHEDULES', 'TrainJob', 'check_precision', 'check_offload'
            'load_for_training', 'save_trained', 'encode_traces', 'run_job', 'print_steps', 'print_progress',
            'torchrun_command', 'torchrun', 'failure', 'first_failure', 'check_launch', 'main']
 
-# %% ../../nbs/training/trainer.ipynb #4080de55
+# %% ../../nbs/training/trainer.ipynb #d4fa7cdd
 import json, math, os, re, shutil, signal, subprocess, sys, threading, time, warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -28,7 +28,8 @@ from ..alignment.traces import read_traces
 from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path
 from ..kernels.losses import linear_cross_entropy
-from ..model.loading import check_files, check_vocabulary, find_model, load_config, load_model, load_tokenizer, save_model
+from ..model.loading import (check_files, check_vocabulary, find_model, load_config, load_model, load_tokenizer, name_accelerator,
+                                       save_model)
 from ..model.rope import set_rope_base
 from ..model.tokenizer import encode_conversation
 from .checkpointing import CHECKPOINT_POLICIES, OFFLOADS, offloaded, set_checkpoint_policy, set_tiled_mlp
@@ -141,10 +142,10 @@ def head_is_linear(model:nn.Module)->bool:
     expected = head(hidden.last_hidden_state).float()
     return bool((out.logits.float() - expected).abs().max() <= 1e-3*expected.abs().max())
 
-# %% ../../nbs/training/trainer.ipynb #265bbda7
+# %% ../../nbs/training/trainer.ipynb #0e0bacce
 def import_deepspeed():
     "DeepSpeed without its probing and compiling of ops."
-    os.environ.setdefault('DS_ACCELERATOR', 'cuda' if torch.cuda.is_available() else 'cpu')
+    name_accelerator()
     import deepspeed
     from deepspeed.ops.op_builder.all_ops import ALL_OPS
     deepspeed.utils.logger.setLevel('WARNING')
