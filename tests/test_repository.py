@@ -118,6 +118,7 @@ def test_outputs_are_worth_committing(path):
     assert not [o.text for o in outputs if o.get('name') == 'stderr'], "a warning or a progress bar was committed"
     text = ''.join(o.get('text') or o.get('data', {}).get('text/plain', '') for o in outputs)
     assert not re.search(r'/tmp/\w', text), "an output names a temporary folder: it changes with every run"
+    assert '[WARNING]' not in text, "a library's warning was committed, with its time of day"
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=named)
 def test_links_of_a_notebook_lead_somewhere(path):
