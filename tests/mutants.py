@@ -3,17 +3,19 @@
     python tests/mutants.py 30     as many bugs; rows go to data/mutants/rows.jsonl, and a killed run goes on
 
 A bug is planted in a notebook's cell, in a copy of the checkout, and exported. Then what stands nearest is run first, until something fails: the notebook,
-the tests that import its module, the notebooks that do, all other tests of `make test`.
+the tests that import its module, the notebooks that do; and in the end, for the bugs that are left, all other tests of `make test`.
 """
 import argparse, ast, json, os, random, re, signal, subprocess, sys, tempfile, time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
 from motif_repro.core.plots import PALETTE, to_svg, use_style
-from motif_repro.core.rows import read_rows
+from motif_repro.core.rows import read_rows, write_rows
+from motif_repro.core.settings import num_cores
 from motif_repro.pipeline.stages import git_commit
 
 ROOT = Path(__file__).parents[1]
@@ -109,9 +111,9 @@ def commands(bug:Bug, copy:Path)->dict[str,list[str]]:
     helpers = {p.stem: p.read_text() for p in copy.glob('tests/[!t]*.py')} | {'tiny': (copy/'tests/tiny.py').read_text(), 'toys': (copy/'tests/toys.py').read_text()}
     near = [p for p in tests if imports(p, module, helpers)]
     near_notebooks = [p for p in notebooks if imports(p, module, {}) and str(p.relative_to(copy)) != bug.notebook]
-    pytest = [tool('pytest'), '-x', '--numprocesses', '2', '--dist', 'loadfile', '-p', 'no:cacheprovider']
+    pytest = [tool('pytest'), '-x', '-p', 'no:cacheprovider']
     names = '|'.join(f'{p.parent.name}/{p.stem}' for p in near_notebooks)
-    nbdev = lambda pattern: [tool('nbdev-test'), '--n-workers', '2', '--path-re', rf'.*({pattern})\.ipynb$', '--skip-folder-re', r'^[_.]|^(recipe|lessons)$']
+    nbdev = lambda pattern: [tool('nbdev-test'), '--n-workers', '1', '--path-re', rf'.*({pattern})\.ipynb$', '--skip-folder-re', r'^[_.]|^(recipe|lessons)$']
     return dict(zip(SUITE, (nbdev(module.replace('.', '/')), [*pytest, *map(str, near)] if near else [], nbdev(names) if names else [],
                             [*pytest, *map(str, [p for p in tests if p not in near and p.stem != 'test_repository'])]), strict=True))
 
@@ -127,14 +129,15 @@ def fails(command:list[str], copy:Path)->str:
     lines = [line for line in said.splitlines() if re.search(r'^(FAILED|ERROR) |Error|Exception', line)] or said.splitlines()[-1:] or ['?']
     return next((line for line in lines if line.startswith(('FAILED', 'ERROR'))), lines[-1])[:300].replace(str(copy), '') if process.returncode else ''
 
-def try_bug(bug:Bug)->dict:
-    "A row: the bug, the part of the suite that caught it ('' for none) and what it said."
+def try_bug(bug:Bug, parts:tuple[str,...])->dict:
+    "A row: the bug, the part of the suite that caught it ('' for none of `parts`) and what it said."
     with tempfile.TemporaryDirectory(prefix='mutant_') as folder:
         copy, start = Path(folder)/'copy', time.monotonic()
         subprocess.run(['git', 'clone', '--quiet', str(ROOT), str(copy)], check=True)
         plant(bug, copy)
-        caught = next(((part, said) for part, command in commands(bug, copy).items() if command and (said := fails(command, copy))), ('', ''))
-    return asdict(bug) | dict(caught_by=caught[0], said=caught[1], seconds=round(time.monotonic() - start), commit=git_commit(ROOT))
+        run = commands(bug, copy)
+        caught = next(((part, said) for part in parts if run[part] and (said := fails(run[part], copy))), ('', ''))
+    return asdict(bug) | dict(caught_by=caught[0], said=caught[1], tried=parts[-1], seconds=round(time.monotonic() - start), commit=git_commit(ROOT))
 
 
 def draw(rows:list[dict]):
@@ -158,13 +161,14 @@ def main():
     options.add_argument('--seed', type=int, default=0)
     options = options.parse_args()
     bugs = random.Random(options.seed).sample(all_bugs(), options.num)
-    done = read_rows(ROWS) if ROWS.is_file() else []
-    for i, bug in enumerate(bugs):
-        if any(all(row[name] == value for name, value in asdict(bug).items()) for row in done): continue
-        row = try_bug(bug)
-        done.append(row)
-        with ROWS.open('a') as file: print(json.dumps(row, ensure_ascii=False), file=file)
-        print(f"{i + 1}/{options.num}  {row['caught_by'] or 'NOTHING':26} {row['seconds']:>5} s  {bug.notebook}: {bug.planted.strip()}", flush=True)
-    draw(done)
+    rows = {Bug(*(row[name] for name in Bug.__dataclass_fields__)): row for row in (read_rows(ROWS) if ROWS.is_file() else [])}
+    for parts in (SUITE[:-1], SUITE[-1:]):   # the long last part only for what the others let through
+        left = [bug for bug in bugs if bug not in rows or not rows[bug]['caught_by'] and SUITE.index(rows[bug]['tried']) < SUITE.index(parts[-1])]
+        with ThreadPoolExecutor(num_cores()) as pool:
+            for done in as_completed(running := {pool.submit(try_bug, bug, parts): bug for bug in left}):
+                row = rows[running[done]] = done.result()
+                write_rows(ROWS, rows.values())
+                print(f"{row['caught_by'] or 'nothing yet':26} {row['seconds']:>5} s  {row['notebook']}: {row['planted'].strip()}", flush=True)
+    draw(list(rows.values()))
 
 if __name__ == '__main__': main()
