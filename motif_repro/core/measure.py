@@ -24,10 +24,10 @@ def peak_memory(
     with tracker: fn()
     return sum(device['Total'] for device in tracker.get_tracker_snapshot('peak').values()) - before
 
-# %% ../../nbs/core/measure.ipynb #15cf862e
+# %% ../../nbs/core/measure.ipynb #7a4266f5
 def best_time(
     fn:Callable,      # returns when its work is done: on a GPU it has to synchronise
-    repeats:int=5,
+    repeats:int=5,    # runs that count
 )->float:  # seconds
     "The shortest of several runs, after one that doesn't count."
     def once():

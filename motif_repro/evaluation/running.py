@@ -181,10 +181,10 @@ def contamination(rows:Sequence[dict], hits:Sequence[dict])->dict:
     return dict(marked=len(dirty), exact=sum(hit['exact'] for hit in hits), all=score(rows)['pass_at_1'], clean=score(clean)['pass_at_1'] if clean else None,
                 contaminated=score(dirty)['pass_at_1'] if dirty else None)
 
-# %% ../../nbs/evaluation/running.ipynb #3f43f66f
+# %% ../../nbs/evaluation/running.ipynb #ceb9553c
 def write_summary(
-    out:Path,
-    summary:dict,
+    out:Path,                      # folder, for summary.json
+    summary:dict,                  # what it came to
     surroundings:dict|None=None,   # versions and the like
 )->dict:                           # with them, and the time
     "Keep what an evaluation came to; the last thing that it writes."

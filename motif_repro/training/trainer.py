@@ -405,7 +405,7 @@ def print_progress(steps:int, times:int=10)->Callable:
     "Prints the loss now and then."
     return print_steps(steps, lambda row: f"loss {row['loss']:.4f}", times)
 
-# %% ../../nbs/training/trainer.ipynb #60321545
+# %% ../../nbs/training/trainer.ipynb #c6dc64d5
 def torchrun_command(num_processes:int, command:list[str])->list[str]:
     "What starts `command` in several processes of one group on this machine."
     return [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--local-addr=localhost',   # a host whose name leads nowhere hangs
@@ -414,7 +414,7 @@ def torchrun_command(num_processes:int, command:list[str])->list[str]:
 def torchrun(
     code:str,             # Python that every process runs
     argument:str|Path,    # its sys.argv[1]
-    num_processes:int,
+    num_processes:int,    # of one group, on this machine
 ):
     "Run `code` in several processes; what the first rank to fail said is raised, then the end of all that was printed."
     done = subprocess.run(torchrun_command(num_processes, [sys.executable, '-c', code, str(argument)]), capture_output=True, text=True)
