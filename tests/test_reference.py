@@ -41,7 +41,7 @@ def test_the_kept_report_is_small_and_shows_the_kept_verdicts():
 
 def test_each_timed_command_ran_from_a_commit():
     times = kept('times.json')
-    assert {'make reproduce PROFILE=mini'} <= times.keys() <= {'make test', 'make reproduce', 'make reproduce PROFILE=mini'}
+    assert times.keys() == {'make test', 'make reproduce', 'make reproduce PROFILE=mini'}
     assert all(t['seconds'] > 0 and not t['commit'].endswith('-dirty') for t in times.values())
 
 
