@@ -5,7 +5,7 @@
 A bug is planted in a notebook's cell, in a copy of the checkout, and exported. Then what stands nearest is run first, until something fails: the notebook,
 the tests that import its module, the notebooks that do; and in the end, for the bugs that are left, all other tests of `make test`.
 """
-import argparse, ast, json, os, random, re, signal, subprocess, sys, tempfile, time
+import argparse, ast, json, os, random, re, signal, subprocess, sys, sysconfig, tempfile, time, venv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -84,6 +84,18 @@ def all_bugs()->list[Bug]:
     return found
 
 
+def make_copy(copy:Path):
+    "A clone of the checkout, with an environment in which the library is the clone's and all else is ours."
+    subprocess.run(['git', 'clone', '--quiet', str(ROOT), str(copy)], check=True)
+    venv.create(copy/'.venv', symlinks=True)
+    [packages] = (copy/'.venv').glob('lib/python*/site-packages')
+    (packages/'copy.pth').write_text(f"{copy}\nimport site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")   # the first that is found counts
+    for script in Path(sys.executable).parent.iterdir():
+        if not (copy/'.venv/bin'/script.name).exists() and (code := script.read_bytes()).startswith(b'#!' + str(script.parent).encode()):
+            there = copy/'.venv/bin'/script.name
+            there.write_bytes(code.replace(str(script.parent).encode(), str(there.parent).encode(), 1))
+            there.chmod(0o755)
+
 def plant(bug:Bug, copy:Path):
     "Write the bug into the copy's notebook, and export it."
     path = copy/bug.notebook
@@ -93,9 +105,9 @@ def plant(bug:Bug, copy:Path):
     assert lines[bug.offset].rstrip('\n') == bug.line, f"{bug.notebook} has changed"
     lines[bug.offset] = lines[bug.offset].replace(bug.line, bug.planted)
     path.write_text(json.dumps(nb | dict(cells=[cell | dict(source=lines) if cell is c else c for c in nb['cells']])))
-    subprocess.run([tool('nbdev-export')], cwd=copy, check=True, env=os.environ | dict(PYTHONPATH=str(copy)))
+    subprocess.run([tool(copy, 'nbdev-export')], cwd=copy, check=True)
 
-def tool(name:str)->str: return str(Path(sys.executable).with_name(name))
+def tool(copy:Path, name:str)->str: return str(copy/'.venv/bin'/name)
 
 def imports(path:Path, module:str, helpers:dict[str,str])->bool:
     "Whether a test or notebook names a module, or a helper of the tests does that it imports."
@@ -111,16 +123,16 @@ def commands(bug:Bug, copy:Path)->dict[str,list[str]]:
     helpers = {p.stem: p.read_text() for p in copy.glob('tests/[!t]*.py')} | {'tiny': (copy/'tests/tiny.py').read_text(), 'toys': (copy/'tests/toys.py').read_text()}
     near = [p for p in tests if imports(p, module, helpers)]
     near_notebooks = [p for p in notebooks if imports(p, module, {}) and str(p.relative_to(copy)) != bug.notebook]
-    pytest = [tool('pytest'), '-x', '-p', 'no:cacheprovider']
+    pytest = [tool(copy, 'pytest'), '-x', '-p', 'no:cacheprovider']
     names = '|'.join(f'{p.parent.name}/{p.stem}' for p in near_notebooks)
-    nbdev = lambda pattern: [tool('nbdev-test'), '--n-workers', '1', '--path-re', rf'.*({pattern})\.ipynb$', '--skip-folder-re', r'^[_.]|^(recipe|lessons)$']
+    nbdev = lambda pattern: [tool(copy, 'nbdev-test'), '--n-workers', '1', '--path-re', rf'.*({pattern})\.ipynb$', '--skip-folder-re', r'^[_.]|^(recipe|lessons)$']
     return dict(zip(SUITE, (nbdev(module.replace('.', '/')), [*pytest, *map(str, near)] if near else [], nbdev(names) if names else [],
                             [*pytest, *map(str, [p for p in tests if p not in near and p.stem != 'test_repository'])]), strict=True))
 
 def fails(command:list[str], copy:Path)->str:
     "The last line that a failing command says; '' if it passes."
     process = subprocess.Popen(command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-                               env=os.environ | dict(PYTHONPATH=str(copy), OMP_NUM_THREADS='1'))
+                               env=os.environ | dict(OMP_NUM_THREADS='1'))
     try: said, _ = process.communicate(timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
@@ -133,7 +145,7 @@ def try_bug(bug:Bug, parts:tuple[str,...])->dict:
     "A row: the bug, the part of the suite that caught it ('' for none of `parts`) and what it said."
     with tempfile.TemporaryDirectory(prefix='mutant_') as folder:
         copy, start = Path(folder)/'copy', time.monotonic()
-        subprocess.run(['git', 'clone', '--quiet', str(ROOT), str(copy)], check=True)
+        make_copy(copy)
         plant(bug, copy)
         run = commands(bug, copy)
         caught = next(((part, said) for part in parts if run[part] and (said := fails(run[part], copy))), ('', ''))
