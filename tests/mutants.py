@@ -90,11 +90,13 @@ def make_copy(copy:Path):
     venv.create(copy/'.venv', symlinks=True)
     [packages] = (copy/'.venv').glob('lib/python*/site-packages')
     (packages/'copy.pth').write_text(f"{copy}\nimport site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")   # the first that is found counts
-    for script in Path(sys.executable).parent.iterdir():
-        if not (copy/'.venv/bin'/script.name).exists() and (code := script.read_bytes()).startswith(b'#!' + str(script.parent).encode()):
-            there = copy/'.venv/bin'/script.name
-            there.write_bytes(code.replace(str(script.parent).encode(), str(there.parent).encode(), 1))
+    ours, theirs = Path(sys.executable).parent, copy/'.venv/bin'
+    for tool in ours.iterdir():
+        if (there := theirs/tool.name).exists() or tool.is_dir(): continue
+        if (code := tool.read_bytes()).startswith(b'#!' + str(ours).encode()):
+            there.write_bytes(code.replace(str(ours).encode(), str(theirs).encode(), 1))
             there.chmod(0o755)
+        else: there.symlink_to(tool)
 
 def plant(bug:Bug, copy:Path):
     "Write the bug into the copy's notebook, and export it."
