@@ -20,8 +20,8 @@ from motif_repro.pipeline.stages import git_commit
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT/'data'/'mutants'/'rows.jsonl'
-SUITE = ('its notebook', 'tests that import it', 'notebooks that import it', 'all other tests')
-LIMIT_S = 1500   # of each of these; what then still runs has been caught
+LIMITS_S = {'its notebook': 240, 'tests that import it': 1500, 'notebooks that import it': 900, 'all other tests': 1500}   # what then still runs has been caught
+SUITE = tuple(LIMITS_S)
 SWAPPED = {ast.Lt: '<=', ast.LtE: '<', ast.Gt: '>=', ast.GtE: '>', ast.Eq: '!=', ast.NotEq: '==', ast.In: 'not in', ast.NotIn: 'in', ast.Is: 'is not', ast.IsNot: 'is',
            ast.Add: '-', ast.Sub: '+', ast.Mult: '/', ast.Div: '*', ast.FloorDiv: '*', ast.Mod: '*', ast.Pow: '*', ast.And: 'or', ast.Or: 'and'}
 
@@ -131,15 +131,15 @@ def commands(bug:Bug, copy:Path)->dict[str,list[str]]:
     return dict(zip(SUITE, (nbdev(module.replace('.', '/')), [*pytest, *map(str, near)] if near else [], nbdev(names) if names else [],
                             [*pytest, *map(str, [p for p in tests if p not in near and p.stem != 'test_repository'])]), strict=True))
 
-def fails(command:list[str], copy:Path)->str:
+def fails(command:list[str], copy:Path, limit_s:float)->str:
     "The last line that a failing command says; '' if it passes."
     process = subprocess.Popen(command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
                                env=os.environ | dict(OMP_NUM_THREADS='1'))
-    try: said, _ = process.communicate(timeout=LIMIT_S)
+    try: said, _ = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return f'not done after {LIMIT_S} s'
+        return f'not done after {limit_s} s'
     lines = [line for line in said.splitlines() if re.search(r'^(FAILED|ERROR) |Error|Exception', line)] or said.splitlines()[-1:] or ['?']
     return next((line for line in lines if line.startswith(('FAILED', 'ERROR'))), lines[-1])[:300].replace(str(copy), '') if process.returncode else ''
 
@@ -150,7 +150,7 @@ def try_bug(bug:Bug, parts:tuple[str,...])->dict:
         make_copy(copy)
         plant(bug, copy)
         run = commands(bug, copy)
-        caught = next(((part, said) for part in parts if run[part] and (said := fails(run[part], copy))), ('', ''))
+        caught = next(((part, said) for part in parts if run[part] and (said := fails(run[part], copy, LIMITS_S[part]))), ('', ''))
     return asdict(bug) | dict(caught_by=caught[0], said=caught[1], tried=parts[-1], seconds=round(time.monotonic() - start), commit=git_commit(ROOT))
 
 

@@ -1,7 +1,9 @@
 "Profiles: what is refused, in what words, and that notebooks and schemas agree."
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from toys import TOYS, make_checkout, write_notebook
 
 from motif_repro.core.errors import UserError
@@ -130,3 +132,11 @@ def test_notebook_missing_or_broken(checkout):
     assert 'not a Jupyter notebook' in refusal(checkout, name='smoke')
     notebook.unlink()
     assert 'no such notebook' in refusal(checkout, name='smoke')
+
+
+SHARES = [(spec.params, name) for spec in STAGES.values() for name in spec.params.model_fields if re.search('(share|rate)$', name) and 'learning' not in name]
+
+@pytest.mark.parametrize('params, name', SHARES, ids=lambda x: getattr(x, '__name__', x))
+def test_no_share_is_beyond_all_or_below_nothing(params, name):
+    for value in (1.01, -0.01):
+        with pytest.raises(ValidationError, match=name): params.__pydantic_validator__.validate_assignment(params.model_construct(), name, value)

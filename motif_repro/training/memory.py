@@ -26,7 +26,7 @@ from .packing import IGNORE
 from .checkpointing import CHECKPOINT_POLICIES, OFFLOADS, set_checkpoint_policy
 from .trainer import CompletionLoss
 
-# %% ../../nbs/training/memory.ipynb #de82e294
+# %% ../../nbs/training/memory.ipynb #81bfdb97
 LOSSES = ('naive', 'tiled', 'fused')
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class StepMemory:
             raise UserError(f"sequence_parallel={self.sequence_parallel} doesn't divide gpus={self.gpus}; choose a divisor")
         if self.zero_stage not in range(4): raise UserError(f"zero_stage={self.zero_stage} must be 0, 1, 2 or 3")
 
-# %% ../../nbs/training/memory.ipynb #325bb45e
+# %% ../../nbs/training/memory.ipynb #bd4fde5c
 @dataclass(frozen=True)
 class Shape:
     "Numbers of parameters and bytes a token of a causal LM, as far as memory depends on them."
