@@ -11,7 +11,7 @@ from pathlib import Path
 
 from motif_repro.core.rows import write_rows
 from motif_repro.pipeline.claims import load_claims, read_claim_rows
-from motif_repro.pipeline.report import CLAIM_FIGURES, SIGNS, build_report, claim_view, clock, machine, stage_folders
+from motif_repro.pipeline.report import CLAIM_FIGURES, SIGNS, again, build_report, claim_view, clock, machine, stage_folders
 from motif_repro.pipeline.stages import STAGES, git_commit, read_record
 
 ROOT = Path(__file__).parents[2]
@@ -79,10 +79,6 @@ def keep_time(command:str, seconds:float, commit:str):
     times = json.loads(path.read_text()) if path.is_file() else {}
     path.write_text(json.dumps(times | {command: dict(seconds=seconds, machine=this_machine(), commit=commit)}, indent=1) + '\n')
 
-def reproduce_command(run:Path)->str:
-    profile = json.loads((run/'run.json').read_text())['profile']
-    return 'make reproduce' + f' PROFILE={profile}'*(profile != 'smoke')
-
 def keep_claims(run:Path):
     "Report, rows and records of a run."
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -92,14 +88,14 @@ def keep_claims(run:Path):
     write_rows(KEPT/'claim_rows.jsonl', read_claim_rows(stage_folders(run).values()))
     (KEPT/'run.json').write_text(json.dumps(dict(machine=this_machine(), device=stages[-1]['device'], stages=stages), indent=1, ensure_ascii=False) + '\n')
     photograph(KEPT/'report.html', KEPT)
-    keep_time(reproduce_command(run), wall_seconds(stages), stages[-1]['commit'])
+    keep_time(again(json.loads((run/'run.json').read_text())), wall_seconds(stages), stages[-1]['commit'])
 
 def keep_times(run:Path):
     "What `make test` takes, which has to pass but for the test of what is only now being written, and what a run took."
     start, stages = time.monotonic(), records(run)
     subprocess.run(['make', 'test'], cwd=ROOT, check=True, env=os.environ | dict(PYTEST_ADDOPTS='--ignore=tests/test_reference.py'))
     keep_time('make test', round(time.monotonic() - start, 1), git_commit(ROOT))
-    keep_time(reproduce_command(run), wall_seconds(stages), stages[-1]['commit'])
+    keep_time(again(json.loads((run/'run.json').read_text())), wall_seconds(stages), stages[-1]['commit'])
 
 
 if __name__ == '__main__':
