@@ -3079,6 +3079,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                               'motif_repro/training/trainer.py'),
                                               'motif_repro.training.trainer.check_precision': ( 'training/trainer.html#check_precision',
                                                                                                 'motif_repro/training/trainer.py'),
+                                              'motif_repro.training.trainer.check_ranges': ( 'training/trainer.html#check_ranges',
+                                                                                             'motif_repro/training/trainer.py'),
                                               'motif_repro.training.trainer.check_rows': ( 'training/trainer.html#check_rows',
                                                                                            'motif_repro/training/trainer.py'),
                                               'motif_repro.training.trainer.check_tokenizer': ( 'training/trainer.html#check_tokenizer',

@@ -10,7 +10,7 @@ __all__ = ['CORRECTIONS', 'OVERLONG', 'RL', 'RLJob', 'PolicyLogprobs', 'batch_lo
            'WithoutAdapters', 'make_reference', 'keep_model', 'start_run', 'run_rl', 'train', 'RunLog', 'print_rewards',
            'check_rl', 'main']
 
-# %% ../../nbs/rl/trainer.ipynb #e5617b57
+# %% ../../nbs/rl/trainer.ipynb #34e2136c
 import json, math, signal, sys, time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,11 +47,11 @@ from ..training.checkpointing import OFFLOADS, offloaded
 from ..training.launchers import Program
 from ..training.lora import add_adapters, check_lora, save_adapter
 from ..training.packing import IGNORE
-from ..training.trainer import (SCHEDULES, CompletionLoss, MetricsLog, check_offload, check_precision, import_deepspeed, keep_metrics, learning_rate,
-                                          load_checkpoint, load_for_training, make_engine, make_universal, print_steps, save_checkpoint,
-                                          save_trained, start_process_group, told_to_end, update_weights, world_size)
+from ..training.trainer import (SCHEDULES, CompletionLoss, MetricsLog, check_offload, check_precision, check_ranges, import_deepspeed,
+                                          keep_metrics, learning_rate, load_checkpoint, load_for_training, make_engine, make_universal, print_steps,
+                                          save_checkpoint, save_trained, start_process_group, told_to_end, update_weights, world_size)
 
-# %% ../../nbs/rl/trainer.ipynb #e21d7c68
+# %% ../../nbs/rl/trainer.ipynb #2c902a81
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
 OVERLONG = ('none', 'mask', 'penalty')
 
@@ -138,8 +138,8 @@ class RLJob:
     def __post_init__(self):
         for name, known in dict(correction=CORRECTIONS, overlong=OVERLONG, offload=OFFLOADS, schedule=SCHEDULES, scale_rewards=(*SCALES, 'domain')).items():
             if (value := getattr(self, name)) not in known: raise UserError(f"{name}='{value}': {nearest(value, known)}")
-        for name, least in dict(prompts_per_step=1, max_new_tokens=1, updates_per_step=1, checkpoint_every=1, reuse=0, max_rows=0).items():
-            if getattr(self, name) < least: raise UserError(f"{name}={getattr(self, name)} must be at least {least}")
+        check_ranges(self, [(('prompts_per_step', 'max_new_tokens', 'updates_per_step', 'checkpoint_every'), 1, math.inf, 'at least 1'),
+                            (('reuse', 'max_rows'), 0, math.inf, 'at least 0')])
         if self.group_size < 2:
             raise UserError(f"group_size={self.group_size}: an answer alone has nothing to be compared with; take 2 or more")
         if self.tokens_per_step and self.max_new_tokens % self.tokens_per_step:
