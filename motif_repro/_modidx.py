@@ -3015,6 +3015,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                                        'motif_repro/training/sequence_parallel.py'),
                                                         'motif_repro.training.sequence_parallel.by_document': ( 'training/sequence_parallel.html#by_document',
                                                                                                                 'motif_repro/training/sequence_parallel.py'),
+                                                        'motif_repro.training.sequence_parallel.by_its_name': ( 'training/sequence_parallel.html#by_its_name',
+                                                                                                                'motif_repro/training/sequence_parallel.py'),
                                                         'motif_repro.training.sequence_parallel.check_sequence_parallel': ( 'training/sequence_parallel.html#check_sequence_parallel',
                                                                                                                             'motif_repro/training/sequence_parallel.py'),
                                                         'motif_repro.training.sequence_parallel.divide_groups': ( 'training/sequence_parallel.html#divide_groups',

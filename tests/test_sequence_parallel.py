@@ -3,12 +3,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from motif_repro.core.errors import UserError
 from motif_repro.kernels.differential_attention import differential_attention
-from motif_repro.model.motif import tiny_motif_config
-from motif_repro.training import launchers, trainer
+from motif_repro.model.motif import MotifForCausalLM, tiny_motif_config
+from motif_repro.training import launchers, sequence_parallel, trainer
 from motif_repro.training.packing import Example, lay_out
 from motif_repro.training.sequence_parallel import check_sequence_parallel, divide_groups, documents, own_part, possible_degrees, set_sequence_parallel
 from tiny import tiny_job
@@ -61,6 +64,31 @@ def test_attention_that_needs_a_mask_is_refused():
     sizes = dict(vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)
     model = LlamaForCausalLM._from_config(LlamaConfig(**sizes), attn_implementation='eager')
     with pytest.raises(UserError, match="attention by 'eager' is causal only with a mask"): set_sequence_parallel(model, 2)
+
+@pytest.mark.parametrize('kind', ['llama', 'motif'])
+def test_flash_attention_is_called_by_its_name(kind, monkeypatch):
+    "Transformers loads its kernel by the name in the config."
+    names = []
+    def flash(module, *args, **kwargs):
+        names.append(module.config._attn_implementation)
+        return sdpa_attention_forward(module, *args, **kwargs)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, 'flash_attention_2', flash)
+    monkeypatch.setattr(sequence_parallel, 'sequence_group', lambda degree: dist.group.WORLD)   # of this process alone
+    torch.manual_seed(0)
+    if kind == 'motif': model = MotifForCausalLM(tiny_motif_config(64))
+    else: model = LlamaForCausalLM(LlamaConfig(vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2))
+    tokens = torch.randint(64, (1, 12))
+    model.config._attn_implementation = 'sdpa'
+    expected = model(tokens, use_cache=False).logits
+    model.config._attn_implementation = 'flash_attention_2'
+    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
+    trainer.import_deepspeed().init_distributed(verbose=False)
+    try:
+        set_sequence_parallel(model, 2)
+        found = model(tokens, position_ids=torch.arange(12)[None], use_cache=False).logits
+    finally: dist.destroy_process_group()
+    torch.testing.assert_close(found, expected)
+    assert set(names) == {'flash_attention_2'} and model.config._attn_implementation == 'ulysses2_flash_attention_2'
 
 @pytest.mark.parametrize('change,said', [
     (dict(sequence_parallel=3), r'sequence_parallel=3: the heads of this motif can be spread over 1, 2, 4 processes'),

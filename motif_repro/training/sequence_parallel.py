@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['AllToAll', 'exchange', 'sequence_group', 'own_part', 'documents', 'similar_documents', 'by_document',
            'whole_positions', 'divide_groups', 'document_differential', 'positions_of_rows', 'share_differential',
-           'document_attention', 'share_attention', 'set_sequence_parallel', 'sees_all', 'set_document_attention',
-           'possible_degrees', 'check_sequence_parallel']
+           'by_its_name', 'document_attention', 'share_attention', 'set_sequence_parallel', 'sees_all',
+           'set_document_attention', 'possible_degrees', 'check_sequence_parallel']
 
 # %% ../../nbs/training/sequence_parallel.ipynb #234d007c
 from collections.abc import Callable
@@ -166,12 +166,21 @@ def share_differential(
     out = exchange(document_differential(attend, implementation, q, k, v, position_ids=positions, **kwargs)[0], group, give=1, take=2)
     return out.flatten(2, 3).unflatten(2, (G, n - 1)), None
 
-# %% ../../nbs/training/sequence_parallel.ipynb #9d2e59de
+# %% ../../nbs/training/sequence_parallel.ipynb #8e5876d4
+def by_its_name(config:PreTrainedConfig, implementation:str, attend:Callable)->Callable:
+    "`attend`, called while the config bears the name that it was made for: flash attention loads its kernel by that."
+    def call(*args, **kwargs):
+        name, config._attn_implementation = config._attn_implementation, implementation
+        try: return attend(*args, **kwargs)
+        finally: config._attn_implementation = name
+    return call
+
 def document_attention(implementation:str)->Callable:
     "An attention function of Transformers, called on documents instead of rows."
     core = ALL_ATTENTION_FUNCTIONS[implementation]
     def attend(module, q, k, v, mask, *, position_ids, **kwargs):   # [R, heads, T, d] each
-        def one(q, k, v): return core(module, q, k, v, None, position_ids=positions_of_rows(q.transpose(1, 2)), **kwargs)[0]
+        named = by_its_name(module.config, implementation, core)
+        def one(q, k, v): return named(module, q, k, v, None, position_ids=positions_of_rows(q.transpose(1, 2)), **kwargs)[0]
         return by_document(one, position_ids, (q, 2), (k, 2), (v, 2)), None
     return attend
 
@@ -206,7 +215,7 @@ def _replace_attention(model:nn.Module, name:str, attend:Callable, differential:
     implementation = model.config._attn_implementation
     ALL_ATTENTION_FUNCTIONS.register(name, attend)
     for layer in model.modules():
-        if isinstance(layer, MotifAttention): layer.attend = partial(differential, layer.attend, implementation)
+        if isinstance(layer, MotifAttention): layer.attend = partial(differential, by_its_name(layer.config, implementation, layer.attend), implementation)
     model.config._attn_implementation = name
 
 # %% ../../nbs/training/sequence_parallel.ipynb #496d4e92
