@@ -13,6 +13,7 @@ from motif_repro.alignment.audit_page import audit_page
 from motif_repro.alignment.readers import read_pool
 from motif_repro.alignment.score import beyond_chance, score_of
 from motif_repro.alignment.style import FAMILIES, FAMILY, FEATURES, Reading, StyleModel, ks_distance, style_table
+from motif_repro.alignment.traces import Trace
 from motif_repro.core.rows import write_rows
 
 DATA = Path(__file__).parents[1]/'data/real_text'
@@ -71,9 +72,25 @@ def test_the_score_is_what_its_documentation_says():
     by_hand = 1 - 0.7*max(parts.values()) - 0.3*np.mean(families)
     assert abs(by_hand - score_of(beyond_chance(ks_distance(ours, theirs), 110, 110))) < 1e-6
 
+PLAIN    = dict(question='Apples: 2 + 3?', reasoning='We add 2 + 3 = 5.\nSo there are 5 apples, total 5!', answer='5')
+MARKDOWN = dict(question='', reasoning='', answer='# Plan\n\n- **Add** `2`: \\boxed{2}\n- <b> | x |')
+THINKING = dict(question='', reasoning='', answer='Wait. Check it. Suppose so. First, then, next I find it?')
+BY_HAND  = [(PLAIN, dict(characters=51, words=13, num_lines=3, num_steps=2, longest_step=30, step_length=13/2, steps_per_line=2/3, words_per_operation=13/3,
+                         operations_per_step=1, equations=1/2, restatement=100/13, word_length=2, digits=600/51, capitals=200/26, capital_starts=1, symbols=10,
+                         punctuation=15, connectives_per_step=1, diversity=16/20, first_person=100/13, concluding=100/13, thinks_apart=1, result_use=1,
+                         answer_position=6/20, opens_with_reference=0, closes_with_conclusion=1, repeated_steps=0, repeated_phrases=0)),
+            (MARKDOWN, dict(headings=1/3, list_items=2/3, emphasis=2/3, code=2/3, latex=1/3, boxed=1, tags=1/3, tables=2/3, blank_lines=1/3, thinks_apart=0,
+                            num_steps=3, capital_starts=0)),
+            (THINKING, dict(words=11, backtracking=100/11, checking=100/11, branching=100/11, planning=200/11, sequencing=200/11, concluding=100/11,
+                            first_person=100/11, filler=0, questions=1/4, connectives_per_step=1, punctuation=500/17, diversity=13/17, num_steps=4))]
+
+@pytest.mark.parametrize('trace,counted', BY_HAND)
+def test_features_are_what_one_counts_by_hand(trace, counted):
+    trace = Trace(task_id='t', teacher='me', **trace)
+    assert {name: FEATURES[name](trace) for name in counted} == pytest.approx(counted)
+
 def test_features_never_fail():
     "On text of any kind each is a finite number."
-    from motif_repro.alignment.traces import Trace
     texts = ['', ' ', '\n\n', '.', '5', '=', '= 5', '5 = ', '….!?', '１２３', '2²', 'ß\u2028x', '\x00', '🙂'*50, '####', '1.\n2.\n', '= = 5 5 = 5', '$5 = -$5', 'ﷺ', 'a'*50_000]
     for text in texts:
         for reasoning, answer in ((text, ''), ('', text), (text, text)):
