@@ -201,6 +201,7 @@ def make_site(
     options = ['--quiet', '--fail-on-warning', '--keep-going', '--conf-dir', HERE, f"--define=html_static_path={HERE/'static'},{work/'static'}"]
     failed = subprocess.run([sys.executable, '-m', 'sphinx', *options, work/'source', work/'site']).returncode
     if not failed:
+        for template in (work/'site'/'_static').glob('*macros.html'): template.unlink()   # of the theme; no pages
         shutil.rmtree(site, ignore_errors=True)
         os.replace(work/'site', site)
     return failed
