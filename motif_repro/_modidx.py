@@ -1165,6 +1165,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'motif_repro/pipeline/arms.py'),
                                            'motif_repro.pipeline.arms._run_one': ( 'pipeline/arms.html#_run_one',
                                                                                    'motif_repro/pipeline/arms.py'),
+                                           'motif_repro.pipeline.arms.count_rows': ( 'pipeline/arms.html#count_rows',
+                                                                                     'motif_repro/pipeline/arms.py'),
                                            'motif_repro.pipeline.arms.row_path': ( 'pipeline/arms.html#row_path',
                                                                                    'motif_repro/pipeline/arms.py'),
                                            'motif_repro.pipeline.arms.run_arms': ( 'pipeline/arms.html#run_arms',

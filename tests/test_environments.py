@@ -6,7 +6,7 @@ import pytest
 from motif_repro.core.errors import UserError
 from motif_repro.core.rows import read_rows, write_rows
 from motif_repro.tasks import environments
-from motif_repro.tasks.environments import ENVIRONMENTS, Environment, GymEnvironment, answer_of, compute, draw_puzzles, screen_environment, verify_puzzle
+from motif_repro.tasks.environments import ENVIRONMENTS, MAX_ANSWER, Environment, GymEnvironment, answer_of, compute, draw_puzzles, screen_environment, verify_puzzle
 from motif_repro.tasks.schema import Task, read_tasks, write_tasks
 from motif_repro.tasks.verify import verify, verify_all, verify_file
 
@@ -115,6 +115,11 @@ def test_a_check_that_crashes_pays_nothing_and_blames_nobody(registry):
     type('Crash', (Crashes, Environment), {}, name='crash')
     verdict = verify(Task(id='t', question='?', domain='puzzle', metadata=dict(environment='crash')), 'one')
     assert (verdict.verdict, verdict.reward) == ('verifier_error', None)
+
+def test_the_longest_answer_is_read(registry):
+    type('Any', (Ignores, Environment), {}, name='any')
+    task = Task(id='t', question='?', domain='puzzle', metadata=dict(environment='any'))
+    assert [verify_puzzle(task, 'x'*length).verdict for length in (MAX_ANSWER, MAX_ANSWER + 1)] == ['correct', 'wrong']
 
 def test_unknown_environments():
     verdict = verify_puzzle(Task(id='t', question='?', domain='puzzle', metadata=dict(environment='coutdown')), '1')

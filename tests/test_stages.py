@@ -7,7 +7,9 @@ import pytest
 from toys import TOYS, JoinParams, command, make_checkout, run_toys, write_notebook
 
 from motif_repro.core.errors import UserError
-from motif_repro.pipeline.runner import Run, _Executor, run_pipeline
+from motif_repro.pipeline.arms import row_path
+from motif_repro.pipeline.progress import Progress
+from motif_repro.pipeline.runner import Run, StageFailed, _Executor, _Worker, open_run, run_pipeline
 from motif_repro.pipeline.stages import Stage, StageSpec, find_inputs, open_stage, read_record
 
 
@@ -139,6 +141,17 @@ def test_what_may_begin():
     assert ready(todo=['join'], running=dict(left=None)) == []
     assert ready(todo=['join']) == ['join']
     assert ready(todo=['right'], failed=['left']) == []
+
+def test_a_log_hears_how_many_rows_a_stage_has_kept(tmp_path, capsys):
+    run, _ = open_run('smoke', stages=TOYS, root=make_checkout(tmp_path/'toys'))
+    (rows := tmp_path/'work'/'students').mkdir(parents=True)
+    for seed in range(3): row_path(rows, write_notebook, 'aligned', {}, seed).write_text('{}')
+    (rows/'other.json').write_text('{}')
+    worker = _Worker(subprocess.Popen(['sleep', '0.3']), 'key', tmp_path/'work', time.monotonic() - 61)
+    progress = Progress(stages=TOYS, workers=1, usual_s=dict(left=90), sign_of_life_s=0)
+    executor = _Executor(run=run, environ={}, workers=1, cores=1, force=False, progress=progress, todo=[], running=dict(left=worker))
+    with pytest.raises(StageFailed): executor.execute()
+    assert 'running: left 1:01 of 1:30 (3 rows); ' in capsys.readouterr().out
 
 def test_a_stage_that_does_not_finish_has_failed(finished):
     edit(finished/'nbs/left.ipynb', 'stage.finish(', 'print(')

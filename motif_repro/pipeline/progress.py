@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['time_left', 'clock', 'read_times', 'keep_time', 'Progress', 'describe_failure', 'claims_table']
 
-# %% ../../nbs/pipeline/progress.ipynb #4bb4b042
+# %% ../../nbs/pipeline/progress.ipynb #b3c96a3d
 import json, re, shutil, sys, time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def keep_time(run:Path, name:str, seconds:float):
     times = read_times(run) | {name: round(seconds, 1)}
     with atomic_path(run/'times.json') as path: path.write_text(json.dumps(times, indent=1))
 
-# %% ../../nbs/pipeline/progress.ipynb #43e14416
+# %% ../../nbs/pipeline/progress.ipynb #87d998e8
 @dataclass(kw_only=True)
 class Progress:
     "What the user sees of a run."
@@ -67,13 +67,13 @@ class Progress:
         if self.live: print('\r\033[K', end='')
         print(f"{name:<14}{state:<9}{'' if seconds is None else clock(seconds):>7}{elapsed:>9}{left:>7}  {note}".rstrip(), flush=True)
 
-    def running(self, todo:Mapping[str,float]):
-        "Show what is running, if it is time to."
+    def running(self, todo:Mapping[str,float], count_rows:Callable[[str],int]=lambda name: 0):
+        "Show what is running, if it is time to; `count_rows` tells how many rows a running stage has kept."
         if time.monotonic() - self.shown < (1 if self.live else self.sign_of_life_s): return
         self.shown = time.monotonic()
         elapsed, left = self._elapsed_left(todo)
-        names = ', '.join(f"{name} {clock(seconds)} of {clock(self.usual_s.get(name))}" for name, seconds in todo.items() if seconds)
-        text  = f"running: {names}; elapsed {elapsed}, left {left}"
+        def said(name): return f"{name} {clock(todo[name])} of {clock(self.usual_s.get(name))}" + (f" ({rows} rows)" if (rows := count_rows(name)) else '')
+        text = f"running: {', '.join(said(name) for name, seconds in todo.items() if seconds)}; elapsed {elapsed}, left {left}"
         print(f"\r\033[K{text[:shutil.get_terminal_size().columns - 1]}" if self.live else text, end='' if self.live else '\n', flush=True)
 
 # %% ../../nbs/pipeline/progress.ipynb #47921478

@@ -6,7 +6,7 @@
 __all__ = ['check_disk', 'run_lock', 'select_stages', 'Run', 'plan', 'check_inputs', 'num_threads', 'StageFailed', 'run_pipeline',
            'open_run', 'status_table']
 
-# %% ../../nbs/pipeline/runner.ipynb #ae0eb47c
+# %% ../../nbs/pipeline/runner.ipynb #5e7368d2
 import json, os, shutil, subprocess, time
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from pathlib import Path
 from ..core.errors import UserError, nearest
 from ..core.rows import atomic_path, disk_errors, remove_torn
 from ..core.settings import Settings, find_root, load_settings, num_cores
+from .arms import count_rows
 from .cores import share_out
 from .profiles import Profile, load_profile
 from .progress import Progress, claims_table, clock, describe_failure, keep_time, read_times
@@ -124,7 +125,7 @@ def num_threads(
     beside = set(stages) - {name} - upstream(name, stages) - downstream(name, stages)
     return max(1, cores//min(workers, 1 + len(beside)))
 
-# %% ../../nbs/pipeline/runner.ipynb #77fb131d
+# %% ../../nbs/pipeline/runner.ipynb #787c11d3
 class StageFailed(RuntimeError):
     "A notebook has failed; its cell and error have been shown."
 
@@ -133,6 +134,7 @@ class _Worker:
     "A stage that is running."
     process: subprocess.Popen
     key: str         # what its record will bear if all goes well
+    work: Path       # where it keeps what it has
     began: float
 
 @dataclass(kw_only=True)
@@ -155,7 +157,7 @@ class _Executor:
             while self.running or (self.todo and not self.failed):
                 for name in self._ready(): self._begin(name)
                 for name in [name for name, worker in self.running.items() if worker.process.poll() is not None]: self._end(name)
-                self.progress.running(self._unfinished())
+                self.progress.running(self._unfinished(), lambda name: count_rows(self.running[name].work))
                 time.sleep(0.05)
         finally:
             for worker in self.running.values(): worker.process.terminate()
@@ -194,7 +196,7 @@ class _Executor:
         threads  = num_threads(name, run.stages, self.workers, self.cores)
         environ  = self.environ | {HANDOVER: json.dumps(handover, default=str), 'OMP_NUM_THREADS': str(threads)}
         process  = start_worker(run.notebook(name), executed, recipe['params'], environ, executed.with_suffix('.log'), run.root)
-        self.running[name] = _Worker(process, stage_key(recipe), time.monotonic())
+        self.running[name] = _Worker(process, stage_key(recipe), run.work(name, recipe), time.monotonic())
 
     def _end(self, name:str):
         "Judge a stage whose worker has ended."

@@ -51,7 +51,7 @@ from ..training.trainer import (SCHEDULES, CompletionLoss, MetricsLog, check_off
                                           keep_metrics, learning_rate, load_checkpoint, load_for_training, make_engine, make_universal, print_steps,
                                           save_checkpoint, save_trained, start_process_group, told_to_end, update_weights, world_size)
 
-# %% ../../nbs/rl/trainer.ipynb #2c902a81
+# %% ../../nbs/rl/trainer.ipynb #ef1eccba
 CORRECTIONS = ('clip', 'truncate', 'm2po', 'none')
 OVERLONG = ('none', 'mask', 'penalty')
 
@@ -139,7 +139,8 @@ class RLJob:
         for name, known in dict(correction=CORRECTIONS, overlong=OVERLONG, offload=OFFLOADS, schedule=SCHEDULES, scale_rewards=(*SCALES, 'domain')).items():
             if (value := getattr(self, name)) not in known: raise UserError(f"{name}='{value}': {nearest(value, known)}")
         check_ranges(self, [(('prompts_per_step', 'max_new_tokens', 'updates_per_step', 'checkpoint_every'), 1, math.inf, 'at least 1'),
-                            (('reuse', 'max_rows'), 0, math.inf, 'at least 0')])
+                            (('reuse', 'max_rows'), 0, math.inf, 'at least 0'),
+                            (('grad_clip',), math.ulp(0), math.inf, 'above 0: a large one clips nothing')])
         if self.group_size < 2:
             raise UserError(f"group_size={self.group_size}: an answer alone has nothing to be compared with; take 2 or more")
         if self.tokens_per_step and self.max_new_tokens % self.tokens_per_step:

@@ -38,7 +38,7 @@ from .optimizers import check_optimizer, make_optimizer
 from .packing import IGNORE, Batch, Example, PackedBatches
 from .sequence_parallel import check_sequence_parallel, own_part, set_document_attention, set_sequence_parallel
 
-# %% ../../nbs/training/trainer.ipynb #cc8faea3
+# %% ../../nbs/training/trainer.ipynb #71aa93e4
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
     "One training run: from a model and traces to a model."
@@ -85,6 +85,7 @@ class TrainJob:
 
 RANGES = [(('steps', 'seq_len', 'rows_per_step', 'sequence_parallel', 'checkpoint_every', 'num_threads'), 1, math.inf, 'at least 1'),
           (('micro_rows', 'tiled_mlp'), 0, math.inf, '0 or more'), (('zero_stage',), 0, 3, '0, 1, 2 or 3'),
+          (('grad_clip',), math.ulp(0), math.inf, 'above 0: a large one clips nothing'),
           (('warmup', 'decay', 'final_lr'), 0, 1, 'in [0, 1]: it is a share')]   # fields, lowest, highest, what they have to be
 
 def check_ranges(job, ranges:list[tuple]):   # a TrainJob or an RLJob; as RANGES
