@@ -1,6 +1,7 @@
 """Does the suite notice? Bugs at random places of the library, one at a time, and what catches each.
 
-    python tests/mutants.py 30     as many bugs; rows go to data/mutants/rows.jsonl, and a killed run goes on
+    python tests/mutants.py 30           as many bugs; rows go to data/mutants/rows.jsonl, and a killed run goes on
+    python tests/mutants.py 30 --again   try those again that nothing caught, after tests were added
 
 A bug is planted in a notebook's cell, in a copy of the checkout, and exported. Then what stands nearest is run first, until something fails: the notebook,
 the tests that import its module, the notebooks that do; and in the end, for the bugs that are left, all other tests of `make test`.
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 
 from motif_repro.core.plots import PALETTE, to_svg, use_style
 from motif_repro.core.rows import read_rows, write_rows
@@ -21,7 +23,8 @@ from motif_repro.pipeline.stages import git_commit
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT/'data'/'mutants'/'rows.jsonl'
 LIMITS_S = {'its notebook': 240, 'tests that import it': 1500, 'notebooks that import it': 900, 'all other tests': 1500}   # what then still runs has been caught
-SUITE = tuple(LIMITS_S)
+SUITE, SINCE = tuple(LIMITS_S), 'a test written since'
+COLOURS = dict(zip((*SUITE, SINCE, 'nothing'), (PALETTE[0], PALETTE[2], PALETTE[4], '0.6', PALETTE[3], PALETTE[1])))
 SWAPPED = {ast.Lt: '<=', ast.LtE: '<', ast.Gt: '>=', ast.GtE: '>', ast.Eq: '!=', ast.NotEq: '==', ast.In: 'not in', ast.NotIn: 'in', ast.Is: 'is not', ast.IsNot: 'is',
            ast.Add: '-', ast.Sub: '+', ast.Mult: '/', ast.Div: '*', ast.FloorDiv: '*', ast.Mod: '*', ast.Pow: '*', ast.And: 'or', ast.Or: 'and'}
 
@@ -163,15 +166,14 @@ def try_bug(bug:Bug, parts:tuple[str,...])->dict:
 def draw(rows:list[dict]):
     "A bar a room: what caught its bugs."
     use_style()
-    rooms, colours = list(dict.fromkeys(row['notebook'].split('/')[1] for row in rows)), dict(zip((*SUITE, ''), ('C0', PALETTE[2], PALETTE[4], PALETTE[3], PALETTE[1])))
-    fig, ax = plt.subplots(figsize=(7, 0.9 + 0.28*len(rooms)))
-    for part, colour in colours.items():
-        counts = [[sum(row['caught_by'] == p and row['notebook'].split('/')[1] == room for row in rows) for p in colours] for room in rooms]
-        at = list(colours).index(part)
-        ax.barh(rooms, [c[at] for c in counts], left=[sum(c[:at]) for c in counts], color=colour, label=part or 'nothing', height=0.7)
-    ax.invert_yaxis()
+    caught = [SINCE if row['caught_by'] and 'missed_at' in row else row['caught_by'] or 'nothing' for row in rows]
+    rooms = [row['notebook'].split('/')[1] for row in rows]
+    table = pd.crosstab(pd.Categorical(rooms, list(dict.fromkeys(rooms))[::-1]), pd.Categorical(caught, [part for part in COLOURS if part in caught]))
+    fig, ax = plt.subplots(figsize=(7, 0.9 + 0.28*len(table)))
+    table.plot.barh(stacked=True, ax=ax, width=0.7, color=[COLOURS[part] for part in table.columns])
     ax.legend(title='caught by', loc='center left', bbox_to_anchor=(1, 0.5))
-    ax.set(xlabel='bugs', title=f"Of {len(rows)} bugs planted at random the suite catches {sum(bool(row['caught_by']) for row in rows)}")
+    first, since = (sum(part not in late for part in caught) for late in (('nothing', SINCE), ('nothing',)))
+    ax.set(xlabel='bugs', ylabel='', title=f"Of {len(rows)} bugs planted at random the suite caught {first}" + f", and {since} with the tests they led to"*(since > first))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ROWS.with_name('caught.svg').write_text(to_svg(fig))
 
@@ -179,14 +181,19 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument('num', type=int)
     options.add_argument('--seed', type=int, default=0)
+    options.add_argument('--again', action='store_true')
     options = options.parse_args()
     bugs = sample(all_bugs(), options.num, options.seed)
     rows = {Bug(*(row[name] for name in Bug.__dataclass_fields__)): row for row in (read_rows(ROWS) if ROWS.is_file() else [])}
+    for row in rows.values() if options.again else ():
+        if not row['caught_by']: row |= dict(missed_at=row['commit'], tried='')
     for parts in (SUITE[:-1], SUITE[-1:]):   # the long last part only for what the others let through
-        left = [bug for bug in bugs if bug not in rows or not rows[bug]['caught_by'] and SUITE.index(rows[bug]['tried']) < SUITE.index(parts[-1])]
+        def waits(row): return not row['caught_by'] and (not row['tried'] or SUITE.index(row['tried']) < SUITE.index(parts[-1]))
+        left = [bug for bug in bugs if bug not in rows or waits(rows[bug])]
         with ThreadPoolExecutor(num_cores()) as pool:
             for done in as_completed(running := {pool.submit(try_bug, bug, parts): bug for bug in left}):
-                row = rows[running[done]] = done.result()
+                before = rows.get(running[done], {})
+                row = rows[running[done]] = done.result() | {name: before[name] for name in ('missed_at', 'about') if name in before}
                 write_rows(ROWS, rows.values())
                 print(f"{row['caught_by'] or 'nothing yet':26} {row['seconds']:>5} s  {row['notebook']}: {row['planted'].strip()}", flush=True)
     draw([rows[bug] for bug in bugs])   # rows of an earlier library's bugs stay in the file alone
