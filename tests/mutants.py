@@ -157,10 +157,11 @@ def try_bug(bug:Bug, parts:tuple[str,...])->dict:
     with tempfile.TemporaryDirectory(prefix='mutant_') as folder:
         copy, start = Path(folder)/'copy', time.monotonic()
         make_copy(copy)
+        commit = git_commit(copy)
         plant(bug, copy)
         run = commands(bug, copy)
         caught = next(((part, said) for part in parts if run[part] and (said := fails(run[part], copy, LIMITS_S[part]))), ('', ''))
-    return asdict(bug) | dict(caught_by=caught[0], said=caught[1], tried=parts[-1], seconds=round(time.monotonic() - start), commit=git_commit(ROOT))
+    return asdict(bug) | dict(caught_by=caught[0], said=caught[1], tried=parts[-1], seconds=round(time.monotonic() - start), commit=commit)
 
 
 def draw(rows:list[dict]):

@@ -14,18 +14,18 @@ from motif_repro.core.rows import read_rows, write_rows
 from motif_repro.evaluation import running
 from motif_repro.evaluation.comparison import compare_evaluations, read_evaluation
 from motif_repro.evaluation.decontamination import find_leaks
-from motif_repro.evaluation.passk import compare, difference_ci
+from motif_repro.evaluation.passk import compare, difference_ci, evaluate, evaluate_checkpoint
 from motif_repro.evaluation.running import Answer, EvaluationJob, run_suite
 from motif_repro.evaluation.suites import BOX, SUITES, find_suite, suite_tasks
 from motif_repro.model.generation import Completion
-from motif_repro.model.loading import save_model
+from motif_repro.model.loading import load_model, save_model
 from motif_repro.model.motif import MotifForCausalLM, tiny_motif_config
 from motif_repro.model.tokenizer import train_tokenizer
 from motif_repro.pipeline import evaluating
 from motif_repro.pipeline.cli import main
 from motif_repro.pipeline.evaluating import compare_models, endpoint_of, evaluate_model, server_answers, served_model, style_features
 from motif_repro.tasks.sandbox import sandbox_problem
-from motif_repro.tasks.schema import Task
+from motif_repro.tasks.schema import Task, write_tasks
 
 SAMPLES = Path(__file__).parents[1]/'data/hub_tasks'
 FOLDERS = dict(aime24='aime_2024', aime25='aime_2025')
@@ -41,6 +41,13 @@ def tiny(tmp_path_factory):
     torch.manual_seed(0)
     save_model(MotifForCausalLM(tiny_motif_config(len(tokenizer), hidden_size=32, num_layers=2)), tokenizer, folder)
     return folder
+
+def test_a_checkpoint_as_an_arm(tiny, tmp_path):
+    "By paths as by objects."
+    tasks = [Task(id=str(n), question=f'Calculate {n} + 1.', answer=str(n + 1), domain='math') for n in range(3)]
+    write_tasks(tmp_path/'tasks.jsonl', tasks)
+    sampling = dict(num_samples=2, max_new_tokens=4, seed=1)
+    assert evaluate_checkpoint(model=str(tiny), tasks=str(tmp_path/'tasks.jsonl'), **sampling) == dict(rows=evaluate(*load_model(tiny), tasks, **sampling))
 
 def job_for(name, out, **changes): return EvaluationJob(**dict(suite=name, model='scripted', out=str(out), data=str(SAMPLES/FOLDERS.get(name, name))) | changes)
 

@@ -13,7 +13,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer, nanstd
 
 from motif_repro.core.errors import UserError
 from motif_repro.kernels.linear_logprob import linear_logprob, linear_logprob_reference
-from motif_repro.rl.objective import (BEHAVIOUR_MODES, LEVELS, LOSS_TYPES, behaviour_weights, group_advantages,
+from motif_repro.rl.objective import (BEHAVIOUR_MODES, LEVELS, LOSS_TYPES, behaviour_weights, group_advantages, next_entropy_coef,
                                       overlong_penalty, policy_health, policy_loss, second_moment_bound, second_moment_mask)
 
 BOTH = [*product(LOSS_TYPES, LEVELS)]
@@ -384,3 +384,7 @@ def test_a_term_without_its_tensor_is_refused():
     b = draw(0)
     for given, said in ((dict(beta=0.1), 'ref_logp'), (dict(entropy_coef=0.1), 'linear_logprob')):
         with pytest.raises(UserError, match=said): policy_loss(b['logp'], b['old'], b['A'], b['mask'], **given)
+
+@pytest.mark.parametrize('entropy,expected', [(0.5, (0.3, 0.3)), (1., (0.3, 0.3)), (1.5, (0.1, 0.))])
+def test_entropy_is_paid_for_up_to_its_target(entropy, expected):
+    assert next_entropy_coef(0.2, entropy, 1., step=0.1) == pytest.approx(expected)

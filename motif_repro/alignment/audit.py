@@ -289,7 +289,7 @@ def _collect(batches:Iterable[Batch], entries:dict[str,Entry], target:Target, co
             entries.setdefault(trace.teacher, Entry(trace.teacher)).add(trace, features, advice, target)
         write(batch)
 
-# %% ../../nbs/alignment/audit.ipynb #ef8ae51b
+# %% ../../nbs/alignment/audit.ipynb #dd0c4010
 def ask_model(
     audit:Audit,
     path:str,             # a folder or a hub id
@@ -299,9 +299,9 @@ def ask_model(
 ):
     "Add each entry's likelihood and rank-surprisal ratio under a model to its finding."
     from motif_repro.alignment.likelihood import mean_likelihood, rank_surprisal_ratio, token_logps
-    from motif_repro.model.loading import load_model
+    from motif_repro.model.loading import load_here
     from motif_repro.model.tokenizer import encode_conversation
-    model, tokenizer = load_model(path)
+    model, tokenizer = load_here(path)
     limit = min(getattr(model.config, 'max_position_embeddings', None) or max_tokens, max_tokens)
     def asked(traces:list[Trace])->tuple[dict,int]:
         short = [trace for trace in traces[:num_traces] if len(encode_conversation(trace.messages, tokenizer)[0]) <= limit]
