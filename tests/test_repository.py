@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from fastcore.nbio import read_nb
-from house import ROOMS, imported_modules
+from house import ROOMS, imported_modules, next_notebooks, reading_order
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(ROOT).parts))
@@ -85,6 +85,13 @@ def violations(package:Path)->list[str]:
 
 def test_rooms_import_in_order():
     assert not violations(ROOT/'motif_repro')
+
+@pytest.mark.parametrize('room', ROOMS)
+def test_a_room_is_one_path(room):
+    "Each notebook sends its reader to the one that the site shows next; the last one leads out."
+    order = reading_order([*(ROOT/'nbs'/room).glob('*.ipynb')], ROOT/'motif_repro')
+    assert [b.stem for a, b in zip(order, order[1:]) if b.stem not in next_notebooks(a)] == []
+    assert re.search(r'Next:[^.]*\]\(\.\./', ''.join(json.loads(order[-1].read_text())['cells'][-1]['source']))
 
 @pytest.mark.parametrize('line', [
     'from motif_repro.training.sft import train',
