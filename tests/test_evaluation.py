@@ -2,6 +2,7 @@
 import gzip, json, os, re, signal, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -403,6 +404,14 @@ def test_mistakes(arguments, words, tiny, tmp_path, monkeypatch, capsys):
     given = base | dict(zip(arguments[::2], arguments[1::2]))
     code, said = command(monkeypatch, capsys, 'evaluate', *(part for pair in given.items() for part in pair), '--out', tmp_path/'out')
     assert code == 2 and words in said.err and 'Traceback' not in said.err
+
+@pytest.mark.parametrize('suite,expected', [('livecodebench', 'none'), ('math500', 'bubblewrap')])
+def test_programs_run_in_what_the_settings_say(suite, expected, tmp_path, monkeypatch, capsys):
+    jobs = []
+    monkeypatch.setattr('motif_repro.core.settings.load_settings', lambda: SimpleNamespace(sandbox='none'))
+    monkeypatch.setattr(evaluating, 'evaluate_model', lambda job, **_: (jobs.append(job), 'said'))
+    code, _ = command(monkeypatch, capsys, 'evaluate', '--model', 'x', '--suite', suite, '--out', tmp_path)
+    assert code == 0 and [job.sandbox for job in jobs] == [expected]
 
 def test_the_command(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

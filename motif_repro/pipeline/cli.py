@@ -57,7 +57,12 @@ def status(profile:ProfileOption=None, runs_dir:RunsDirOption=None):
     "Show which stages are finished, when and how long they ran, and what came out."
     print(status_table(open_run(profile, runs_dir=runs_dir)[0]))
 
-# %% ../../nbs/pipeline/cli.ipynb #73f93332
+# %% ../../nbs/pipeline/cli.ipynb #c643805a
+def _sandbox(needed:bool)->str:
+    "What programs run in, where any do."
+    from motif_repro.core.settings import load_settings
+    return load_settings().sandbox if needed else 'bubblewrap'
+
 @app.command()
 def verify(
     rows:Annotated[Path, typer.Argument(metavar='IN', help='Rows {id, response, ...}: .jsonl or .parquet.')],
@@ -68,9 +73,8 @@ def verify(
                                                   show_default='the one in settings.ini')]=None,
 ):
     "Check a file of responses; broken rows get no reward and end nothing."
-    from motif_repro.core.settings import load_settings
     from motif_repro.tasks.verify import verify_file
-    sandbox = sandbox or (load_settings().sandbox if domain == 'code' else 'bubblewrap')
+    sandbox = sandbox or _sandbox(domain == 'code')
     if domain == 'code' and sandbox == 'none': print("warning: sandbox none: programs run without isolation, with your rights", file=sys.stderr)
     start = time.perf_counter()
     counts = verify_file(rows, out, domain, num_workers=workers, sandbox=sandbox)
@@ -139,7 +143,7 @@ def _sizes(text:str)->tuple[int,...]:
     if not sizes or min(sizes) < 1: raise UserError(f"--shape {text}: needs whole numbers above 0, such as 512,64,4096")
     return sizes
 
-# %% ../../nbs/pipeline/cli.ipynb #a118dcf0
+# %% ../../nbs/pipeline/cli.ipynb #ad1ce88d
 @app.command()
 def evaluate(
     model:Annotated[str, typer.Option(metavar='PATH|ID|ADDRESS', help='A folder, a hub id, a server of settings.ini, or an address that ends in /v1.')],
@@ -181,11 +185,6 @@ def evaluate(
                                  on_part=lambda done, answers, seconds: print(f"{done:,} problems, {answers:,} answers in {seconds:.1f} s", file=sys.stderr, flush=True))
     print(text)
     print(f"{out/'report.html'}, {out/'summary.json'}", file=sys.stderr)
-
-def _sandbox(needed:bool)->str:
-    "What programs run in, where any do."
-    from motif_repro.core.settings import load_settings
-    return load_settings().sandbox if needed else 'bubblewrap'
 
 @app.command()
 def compare(
