@@ -6,7 +6,7 @@
 __all__ = ['MENTIONS', 'PHRASES', 'shows_hint', 'choose_rewrites', 'no_hint', 'answer_hint', 'solution_hint', 'read_completion',
            'rewrite_by_target', 'style_instructions', 'rewrite_by_teacher', 'restyle']
 
-# %% ../../nbs/alignment/rewriting.ipynb #e97260b8
+# %% ../../nbs/alignment/rewriting.ipynb #a1f91680
 import math, re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .client import Caller, Ledger, collect_traces, split_thought
+from .score import beyond_chance
 from .selection import Sifted, drop
 from .style import FEATURES, style_distances
 from .teachers import TARGET, solve
@@ -116,7 +117,7 @@ def rewrite_by_target(
             else: dropped.append(dict(task_id=task.id, teacher=teacher, question=task.question, text=completion.text, reason=trace))
     return Sifted([], dropped).then(lambda _: choose_rewrites(candidates, tasks, score, min_score=min_score))
 
-# %% ../../nbs/alignment/rewriting.ipynb #79074b05
+# %% ../../nbs/alignment/rewriting.ipynb #fdbbe693
 def _range(low:float, high:float)->str:
     low, high = round(low), round(high)
     return f"{low}" if low == high else f"{low} to {high}"
@@ -168,7 +169,8 @@ def style_instructions(
     reference, pool = list(reference), None if pool is None else list(pool)
     if not reference: raise UserError("reference: no traces; a style can't be described by nothing")
     distance = style_distances(pool, reference) if pool else dict.fromkeys(FEATURES, 1.)
-    told = sorted((name for name in PHRASES if distance.get(name, 0) > 0.2), key=lambda name: -distance[name])[:most]
+    def differs(name): return distance.get(name, 0) > 0.2 and beyond_chance(distance[name], len(pool) if pool else math.inf, len(reference)) > 0
+    told = sorted(filter(differs, PHRASES), key=lambda name: -distance[name])[:most]
     usual = {name: np.quantile([FEATURES[name](trace) for trace in reference], (0.25, 0.75)) for name in told}
     return '\n'.join(["Solve the problem. Think between <think> and </think>, then write the answer alone. Write exactly as in the examples:",
                       *(f"- {PHRASES[name](*usual[name])}" for name in told)])
