@@ -81,6 +81,7 @@ def errors_on(tab)->str:
 
 def step_through(tab, num_cells:int):
     "Shift+Enter on every cell, each once the one before has finished."
+    from playwright.sync_api import Error
     cells = tab.locator('.jp-Notebook .jp-Cell')
     tab.wait_for_function('n => document.querySelectorAll(".jp-Notebook .jp-Cell").length === n', arg=num_cells, timeout=60_000)
     tab.wait_for_selector(IDLE, timeout=120_000)   # keys pressed before the kernel is there are lost
@@ -91,8 +92,12 @@ def step_through(tab, num_cells:int):
         tab.wait_for_function('cell => cell.classList.contains("jp-mod-active")', arg=cell.element_handle(), timeout=10_000)
         tab.keyboard.press('Shift+Enter')
         if 'jp-CodeCell' in cell.get_attribute('class'):
-            tab.wait_for_function('cell => /\\[\\d+\\]/.test(cell.querySelector(".jp-InputPrompt").textContent)', arg=cell.element_handle(), timeout=CELL_S*1000)
-            tab.wait_for_selector(IDLE, timeout=60_000)
+            try:
+                tab.wait_for_function('cell => /\\[\\d+\\]/.test(cell.querySelector(".jp-InputPrompt").textContent)', arg=cell.element_handle(), timeout=CELL_S*1000)
+                tab.wait_for_selector(IDLE, timeout=60_000)
+            except Error as e:   # of playwright
+                kernel = tab.locator('.jp-Notebook-ExecutionIndicator').get_attribute('data-status')
+                raise AssertionError(f"cell {i} shows {cell.locator('.jp-InputPrompt').inner_text()!r}, the kernel {kernel!r}: {e}") from e
         assert not (said := errors_on(tab)), f"cell {i}: {said[-3000:]}"
 
 
