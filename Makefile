@@ -72,8 +72,8 @@ kernel-package: $(READY)  ## make the Hub kernel package in kernels/ from the li
 planner-rows: $(READY)  ## simulate the training steps that the planner is held against, as far as they are missing in data/planner
 	OMP_NUM_THREADS=1 $(BIN)/python -c "from motif_repro.training.planner import add_rows; add_rows('data/planner/rows.jsonl')"
 
-mutants: $(READY)  ## plant 30 bugs at random, one at a time, and see what catches each (hours); rows that data/mutants has are kept
-	$(BIN)/python tests/mutants.py 30
+mutants: $(READY)  ## plant 60 bugs at random, one at a time, and see what catches each (hours); rows that data/mutants has are kept
+	$(BIN)/python tests/mutants.py 60
 
 docs: $(READY)  ## build the site: open _site/index.html
 	$(call timed,$@,$(BIN)/python nbs/_docs/make_site.py)

@@ -1,7 +1,7 @@
 """Does the suite notice? Bugs at random places of the library, one at a time, and what catches each.
 
-    python tests/mutants.py 30           as many bugs; rows go to data/mutants/rows.jsonl, and a killed run goes on
-    python tests/mutants.py 30 --again   try those again that nothing caught, after tests were added
+    python tests/mutants.py 60           as many bugs; rows go to data/mutants/rows.jsonl, and a killed run goes on
+    python tests/mutants.py 60 --again   try those again that nothing caught, after tests were added
 
 A bug is planted in a notebook's cell, in a copy of the checkout, and exported. Then what stands nearest is run first, until something fails: the notebook,
 the tests that import its module, the notebooks that do; and in the end, for the bugs that are left, all other tests of `make test`.
