@@ -81,12 +81,9 @@ def test_flash_attention_is_called_by_its_name(kind, monkeypatch):
     model.config._attn_implementation = 'sdpa'
     expected = model(tokens, use_cache=False).logits
     model.config._attn_implementation = 'flash_attention_2'
-    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
-    trainer.import_deepspeed().init_distributed(verbose=False)
-    try:
-        set_sequence_parallel(model, 2)
-        found = model(tokens, position_ids=torch.arange(12)[None], use_cache=False).logits
-    finally: dist.destroy_process_group()
+    trainer.start_process_group()
+    set_sequence_parallel(model, 2)
+    found = model(tokens, position_ids=torch.arange(12)[None], use_cache=False).logits
     torch.testing.assert_close(found, expected)
     assert set(names) == {'flash_attention_2'} and model.config._attn_implementation == 'ulysses2_flash_attention_2'
 

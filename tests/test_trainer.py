@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from motif_repro.core.errors import UserError
 from motif_repro.core.rows import content_hash
@@ -32,6 +33,10 @@ def test_the_loss_falls_and_a_repetition_is_identical(job, whole):
     again = elsewhere(job, 'again')
     assert run_job(again) == whole
     assert content_hash(Path(again.out)/'model/model.safetensors') == content_hash(Path(job.out)/'model/model.safetensors')
+
+def test_a_run_after_the_process_group_has_ended(job, whole):
+    dist.destroy_process_group()
+    assert run_job(elsewhere(job, 'anew', steps=2)) == whole[:2]
 
 def test_another_seed_reads_in_another_order(job, whole): assert run_job(elsewhere(job, 'seed', seed=1, steps=2)) != whole[:2]
 

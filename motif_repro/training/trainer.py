@@ -10,8 +10,8 @@ __all__ = ['RANGES', 'SCHEDULES', 'TrainJob', 'check_ranges', 'check_precision',
            'check_data', 'load_for_training', 'save_trained', 'encode_traces', 'run_job', 'print_steps',
            'print_progress', 'torchrun_command', 'torchrun', 'failure', 'first_failure', 'check_launch', 'main']
 
-# %% ../../nbs/training/trainer.ipynb #d4fa7cdd
-import json, math, os, re, shutil, signal, subprocess, sys, threading, time, warnings
+# %% ../../nbs/training/trainer.ipynb #088e9ee7
+import importlib, json, math, os, re, shutil, signal, subprocess, sys, threading, time, warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -147,7 +147,7 @@ def head_is_linear(model:nn.Module)->bool:
     expected = head(hidden.last_hidden_state).float()
     return bool((out.logits.float() - expected).abs().max() <= 1e-3*expected.abs().max())
 
-# %% ../../nbs/training/trainer.ipynb #1075a016
+# %% ../../nbs/training/trainer.ipynb #7af25f00
 def import_deepspeed():
     "DeepSpeed without its probing and compiling of ops."
     name_accelerator()
@@ -170,6 +170,7 @@ def start_process_group():
     if launched(): return deepspeed.init_distributed(backend, verbose=False)
     os.environ |= dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1')
     dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    importlib.reload(deepspeed.utils.groups)   # it keeps those of a process group that has ended
     deepspeed.init_distributed(verbose=False)
 
 def check_rows(
