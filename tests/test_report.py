@@ -68,7 +68,7 @@ def run(tmp_path_factory):
                     rows=ROWS if name == 'evaluate' else ())
     (run/'notebooks').mkdir()
     (run/'notebooks'/'40_sft.ipynb').write_text('{}')
-    settings = dict(workers=2, hub_cache=None, endpoints=dict(judge='http://localhost:8000'))
+    settings = dict(workers=2, profile='smoke', hub_cache=None, endpoints=dict(judge='http://localhost:8000'))
     (run/'run.json').write_text(json.dumps(dict(profile='mini', description='A made run', settings=settings)))
     return run
 
@@ -93,6 +93,12 @@ def test_each_claim_shows_both_sides_and_its_verdict(page):
     assert '+0.190 [' in page.text and 'reproduced at this scale' in page.text     # R4: mean of the five differences
     assert '1 of 5 seeds' in page.text                                              # A1
     assert '11 not run' in re.sub(r'\s+', ' ', page.text)
+
+
+def test_a_run_has_one_profile(text):
+    "The machine's default, here smoke, is no setting of a run that another was chosen for."
+    shown = dict(re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td></tr>', text[text.index('id="run"'):]))
+    assert (shown['profile'], shown['workers']) == ('mini', '2') and text.count('<th scope="row">profile</th>') == 1
 
 
 def test_each_claim_is_told_in_three_sentences(text):

@@ -22,13 +22,14 @@ from .claims import (INCONCLUSIVE, NEEDS_GPU, NOT_REPRODUCED, NOT_RUN, REPRODUCE
                                          error_rate, findings, in_words, load_claims, overall, read_claim_rows)
 from .stages import STAGES, read_record
 
-# %% ../../nbs/pipeline/report.ipynb #e36e32c7
+# %% ../../nbs/pipeline/report.ipynb #216a4c06
 def number(
-    value,             # int, float or None
+    value,             # int, float, None, or several by name
     sign:bool=False,   # a difference: show its +
 )->str:
     "A number for readers: 12,345 · 0.0123 · −0.5 · –."
-    if value is None: return '–'
+    if isinstance(value, Mapping): return ', '.join(f'{name} {number(one, sign)}' for name, one in value.items())
+    if value is None or value == '': return '–'
     if isinstance(value, bool) or not isinstance(value, (int, float)): return str(value)
     plus = '+' if sign else ''
     text = f"{value:{plus},}" if isinstance(value, int) else f"{value:{plus},.0f}" if abs(value) >= 1000 else f"{value:{plus}.3g}"
@@ -171,7 +172,7 @@ def stage_view(
 
 def day(iso:str)->str: return datetime.fromisoformat(iso).strftime('%Y-%m-%d %H:%M')
 
-# %% ../../nbs/pipeline/report.ipynb #e73de065
+# %% ../../nbs/pipeline/report.ipynb #3202074e
 def machine()->dict[str,str]:
     "The computer that writes the report."
     memory = os.sysconf('SC_PAGE_SIZE')*os.sysconf('SC_PHYS_PAGES')/2**30
@@ -193,14 +194,15 @@ def run_view(run_dir:Path, records:list[dict])->dict:
     path  = run_dir/'run.json'
     about = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
     words = lambda value: ', '.join(map(str, value)) if isinstance(value, (dict, list)) else value
+    own   = {key: value for key, value in about.get('settings', {}).items() if value and key != 'profile'}   # the run's profile stands above
     names = dict.fromkeys(name for record in records for name in record['versions'])
     device, commit = together(records, 'device').replace('cpu', 'CPU'), together(records, 'commit')
     return dict(name=run_dir.name, profile=about.get('profile'), description=about.get('description', ''), command=again(about), device=device, commit=commit,
                 finished=day(max(record['finished'] for record in records)) if records else 'never',
                 total=clock(sum(record['seconds'] for record in records)),
-                facts=dict(profile=about.get('profile', '–'), seeds=together([record['params'] for record in records], 'seed'),
-                           kit=together(records, 'version'), commit=commit, device=device),
-                settings={key: words(value) for key, value in about.get('settings', {}).items() if value},
+                facts={'profile': about.get('profile', '–'), 'first seed': together([record['params'] for record in records], 'seed'),
+                       'kit': together(records, 'version'), 'commit': commit, 'device': device},
+                settings={key: words(value) for key, value in own.items()},
                 versions={name: together([record['versions'] for record in records], name) for name in names}, machine=machine())
 
 # %% ../../nbs/pipeline/report.ipynb #52ad3d9b
@@ -310,7 +312,7 @@ figcaption { font-weight:600; margin-bottom:.4rem }
 }
 """
 
-# %% ../../nbs/pipeline/report.ipynb #1abb94df
+# %% ../../nbs/pipeline/report.ipynb #b63be96c
 PAGE = """
 {% macro badge(b, count='') %}
 <span class="badge {{ b.kind }}"><b aria-hidden="true">{{ b.sign }}</b> {% if count %}<i>{{ count }}</i> {% endif %}{{ b.text }}</span>
@@ -363,7 +365,7 @@ Finished {{ run.finished }}, {{ run.total }} of work on {{ run.device }}.</p>
 <h2 id="claims">Claims</h2>
 <ul class="counts">{% for b, count in counts %}<li>{{ badge(b, count) }}</li>{% endfor %}</ul>
 <p class="soft small">The rules were fixed before the run; verdicts are computed, never written.
-Shaded in each sketch: where the whole 95 % interval has to lie. Dashed: zero.</p>
+Shaded in each sketch: where the whole 95 % interval has to lie; L2's interval is the planner's error. Dashed: zero.</p>
 <table class="claims">
 <caption class="small">{{ claims|length }} claims of the paper (Motif-2-12.7B-Reasoning, arXiv 2512.11463).
 On cream, with its source: the paper's evidence. On white: ours, at this run's scale.</caption>
@@ -455,7 +457,7 @@ of {{ claims|length }} claims, one may be luck.</p>
 
 <section aria-labelledby="run">
 <h2 id="run">The run</h2>
-<table class="times"><caption>Time per stage, {{ run.total }} in all</caption><tbody>
+<table class="times"><caption>Time per stage, {{ run.total }} added up; stages may run side by side</caption><tbody>
 {% for s in stages if s.record %}
 <tr><th scope="row">{{ s.name }}</th><td>{{ s.time }}</td><td><span class="bar" style="width:{{ s.share }}%"></span></td></tr>
 {% endfor %}
