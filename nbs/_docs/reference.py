@@ -36,7 +36,7 @@ def wall_seconds(stages:list[dict])->float:
 
 def claim_lines(rows:list[dict])->str:
     "The claims and what our rows say of them, as a Markdown table."
-    lines = ['| | claim | in this run, with 95 % interval | verdict |', '|---|---|---|---|']
+    lines = ['| | claim | in this run, with 95 % interval (L2: the error of the planner) | verdict |', '|---|---|---|---|']
     for id, claim in load_claims().items():
         main, lesson = claim_view(claim, rows)['main'], STAGES[CLAIM_FIGURES[id].split('/')[0]]
         found = f"{main['effect']}, {main['count']}; asked for: {main['words'].split(' (at least')[0]}" if main['effect'] else main['note']
