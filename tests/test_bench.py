@@ -104,6 +104,12 @@ def test_nobody_is_quietly_wrong():
         if row['status'] == 'ok' and row['loss_error'] is not None: assert row['loss_error'] < 1e-2, row
         if row['provider'].startswith('ours'): assert row['status'] == 'ok', row
 
+@pytest.mark.parametrize('bench', ['polynorm', 'attention'])
+def test_a_quick_look_at_ours(bench):
+    "Measured in a process of its own, and right."
+    row = run_case(Case(bench=bench, provider='ours', shape=BENCHES[bench].quick, repeats=1))
+    assert row['status'] == 'ok' and row['median_s'] > 0 and row['output_error'] < 1e-5, row
+
 RL_ROWS = {}
 for row in COMMITTED['rl']:
     if row['threads'] == 1: RL_ROWS.setdefault(('llama' if 'llama' in row['provider'] else 'motif', row['shape']), []).append(row)

@@ -16,6 +16,7 @@ from motif_repro.model import loading
 from motif_repro.model.loading import load_model, save_model
 from motif_repro.model.motif import (MotifConfig, MotifForCausalLM, MotifModel, count_parameters, motif_12_7b_config,
                                      tiny_motif_config)
+from motif_repro.model.rope import rope_base_for
 from motif_repro.model.tokenizer import train_tokenizer
 
 VOCAB = 64
@@ -394,3 +395,7 @@ def test_a_full_disk_is_a_user_error(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(model, 'save_pretrained', full)
     with pytest.raises(UserError, match='the disk is full'): save_model(model, tokenizer, tmp_path/'model')
     assert not list(tmp_path.iterdir())
+
+def test_two_pairs_are_enough_for_another_base():
+    "Of a head of four: the slow one turns as much slower as the text gets longer."
+    assert rope_base_for(100., 3., 4) == pytest.approx(900.)

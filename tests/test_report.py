@@ -2,6 +2,7 @@
 import json, re, shlex
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from families import write_lines
@@ -10,7 +11,7 @@ from motif_repro.core.errors import UserError
 from motif_repro.core.settings import find_root
 from motif_repro.pipeline.claims import load_claims
 from motif_repro.pipeline.profiles import code_cells, own_sets
-from motif_repro.pipeline.report import CLAIM_FIGURES, MAX_FIGURE_BYTES, again, build_report, clock, metric_lines, number, slim, with_interval
+from motif_repro.pipeline.report import CLAIM_FIGURES, MAX_FIGURE_BYTES, again, build_report, clock, interval_sketch, metric_lines, number, slim, with_interval
 from motif_repro.pipeline.stages import STAGES
 
 SVG = ('<svg xmlns="http://www.w3.org/2000/svg" width="432pt" height="216pt" viewBox="0 0 432 216">'
@@ -263,3 +264,11 @@ def test_in_a_browser(run, text, tmp_path):
             assert len(tab.screenshot()) > 10_000
         browser.close()
     assert not said
+
+@pytest.mark.parametrize('sign', [1, -1])
+def test_a_sketch_by_hand(sign):
+    "Limit, zero, interval and value on a line of 6.5: five from limit to zero, and 15 % of that on both sides."
+    part, effect = SimpleNamespace(unit='seeds', limit=5.*sign, higher=sign > 0), SimpleNamespace(value=2.*sign, ci95=sorted([1.*sign, 3.*sign]))
+    at = lambda x: round(100*(x + 0.75 + 5*(sign < 0))/6.5, 1)
+    assert interval_sketch(part, effect) == dict(limit=at(5*sign), shade=[at(5), 100] if sign > 0 else [0, at(-5)], zero=at(0), low=at(effect.ci95[0]), high=at(effect.ci95[1]),
+                                                 value=at(2*sign))
