@@ -170,6 +170,13 @@ def test_folders_without_a_readme(tmp_path):
     assert [task.question for task in iter_tasks(folder, split='train')] == ['q0', 'q1'] and len(split_files(folder, 'test')) == 1
     assert len(split_files(folder_with(tmp_path/'one', {'problems.jsonl': GSM8K}))) == 1
 
+def test_a_folder_is_read_from_wherever_it_is_named(tmp_path, monkeypatch):
+    "`datasets` gives whole paths; the folder may come as a relative one, or by a link."
+    folder_with(tmp_path/'rows', {'train.jsonl': GSM8K})
+    (tmp_path/'link').symlink_to('rows')
+    monkeypatch.chdir(tmp_path)
+    for name in ('rows', './rows', 'link', tmp_path/'link'): assert len(load_tasks(name)[0]) == 1, name
+
 @pytest.mark.parametrize('files, readme, split, words', [
     ({'train.jsonl': GSM8K, 'test.jsonl': GSM8K}, '', '', 'has the splits train, test; say which one'),
     ({'train.jsonl': GSM8K, 'test.jsonl': GSM8K}, '', 'tset', "'tset' is none, did you mean 'test'?"),

@@ -161,7 +161,7 @@ def to_task(
     except (AttributeError, KeyError, TypeError, RecursionError) as e:   # a list where a text belongs, and the like
         raise ValueError(f"not of the shape {shape or 'of a task'} ({type(e).__name__}: {str(e)[:100]})") from e
 
-# %% ../../nbs/tasks/readers.ipynb #4656e57b
+# %% ../../nbs/tasks/readers.ipynb #a10f856c
 def split_files(
     folder:str|Path,
     split:str='',     # 'test' or 'main/test'; may be left out where there is only one
@@ -178,7 +178,8 @@ def split_files(
     except RuntimeError as e:   # what `datasets` says of a program that would fetch or make the rows
         raise UserError(f"{folder}: is no data set that can be read without running its code ({e}); take its Parquet or JSONL files") from e
     except ValueError as e: raise UserError(f"{folder}: its README describes files that `datasets` can't find ({e}); mend it, or name the files themselves") from e
-    forgotten = set() if len(configs) > 1 or not has_rows(folder) else set(pool_files(folder)) - {path for paths in files.values() for path in paths}
+    named     = {path.resolve() for paths in files.values() for path in paths}   # whole paths, however the folder was named
+    forgotten = [] if len(configs) > 1 or not has_rows(folder) else [path for path in pool_files(folder) if path.resolve() not in named]
     if forgotten: raise UserError(f"{min(forgotten)}: belongs to no split of {folder}; name the files themselves, or keep one kind of file in a folder")
     if not split and len(files) == 1: return next(iter(files.values()))
     if split not in files: raise UserError(f"{folder}: has the splits {', '.join(files)}; " + (f"'{split}' is none, {nearest(split, files)}" if split else 'say which one'))

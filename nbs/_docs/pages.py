@@ -115,7 +115,7 @@ def door(target:str, name:str, words:str)->str: return f'<a class="door" href="{
 
 def front_page(tour, lessons:dict[Path,dict], verdicts:dict[str,dict])->str:
     doors = [door('run.html', 'Run it', 'Two commands on a laptop: the recipe from problems to a report, claim by claim.'),
-             door('tour.html', 'Read it', 'The tour: four lessons and the whole recipe in miniature, in under a minute.'),
+             door('tour.html', 'Read it', 'The tour: four lessons and the spine of the recipe in miniature, in under a minute.'),
              door('own.html', 'Use it on my model', 'Will these traces fit? What fits on my GPUs? The recipe on your own data.')]
     parts = [f'### [{opening(nb)[0]}](nbs/{page})\n\n{verdict_table(claims_of(page), verdicts)}' for page, nb in lessons.items()]
     return (f'# motif_repro\n\n> {opening(tour)[1]}\n\n<div class="doors">{"".join(doors)}</div>\n\n'
