@@ -298,7 +298,7 @@ HONEST_TOGETHER = dict(
 s = Stack()
 s.push(1)
 assert s.pop() == 1 and isinstance(s, Stack) and s != 1
-assert Stack() == Stack()
+assert Stack() == Stack() and ((Stack() == s.xs) is False) and (3 < len(s.xs)) == False
 ''', r'''
 from dataclasses import dataclass, field
 @dataclass
