@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from motif_repro.pipeline.bench import BENCHES, MIB, Case, ChildFailed, axes_of, in_a_child, measure, read_results, run_case, summary
+from motif_repro.pipeline.bench import BENCHES, MIB, Case, ChildFailed, axes_of, in_a_child, measure, read_results, run_case, run_here, summary
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = Path(sys.executable).with_name('motif-repro')
@@ -103,6 +104,13 @@ def test_nobody_is_quietly_wrong():
     for row in CPU:
         if row['status'] == 'ok' and row['loss_error'] is not None: assert row['loss_error'] < 1e-2, row
         if row['provider'].startswith('ours'): assert row['status'] == 'ok', row
+
+def test_a_case_has_the_threads_it_asks_for():
+    threads = torch.get_num_threads()
+    try:
+        run_here(replace(SMALL, threads=threads + 1))
+        assert torch.get_num_threads() == threads + 1
+    finally: torch.set_num_threads(threads)
 
 @pytest.mark.parametrize('bench', ['polynorm', 'attention'])
 def test_a_quick_look_at_ours(bench):
