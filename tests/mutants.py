@@ -132,7 +132,7 @@ def commands(bug:Bug, copy:Path)->dict[str,list[str]]:
     module = bug.notebook.removeprefix('nbs/').removesuffix('.ipynb').replace('/', '.')
     tests, notebooks = sorted(copy.glob('tests/test_*.py')), sorted(p for p in copy.glob('nbs/[!_]*/*.ipynb') if p.parent.name not in ('recipe', 'lessons'))
     helpers = {p.stem: p.read_text() for p in copy.glob('tests/*.py') if p not in tests}
-    near = [p for p in tests if imports(p, module, helpers)]
+    near = sorted((p for p in tests if imports(p, module, helpers)), key=lambda p: p.stem != f"test_{module.rpartition('.')[2]}")   # its own first
     near_notebooks = [p for p in notebooks if imports(p, module, {}) and str(p.relative_to(copy)) != bug.notebook]
     pytest = [tool(copy, 'pytest'), '-x', '-p', 'no:cacheprovider']
     names = '|'.join(f'{p.parent.name}/{p.stem}' for p in near_notebooks)
