@@ -36,6 +36,10 @@ def test_a_row_of_one_document_and_padding():
     assert (batch.labels == IGNORE).all()   # a single token and a mere prompt teach nothing
     assert batch.input_ids.tolist() == [[5, 9, 9], [1, 2, 9]]
 
+def test_an_example_may_fill_its_row():
+    batch = PackedBatches([Example(list(range(8)))], seq_len=8, rows_per_step=1, pad_id=0)[0]
+    assert batch.input_ids.tolist() == [list(range(8))]
+
 def test_refusals():
     with pytest.raises(UserError, match='nothing to train on'): PackedBatches([], seq_len=8, rows_per_step=1, pad_id=0)
     with pytest.raises(UserError, match='seq_len=8 is shorter than the longest example, 9 tokens; raise seq_len'):
