@@ -405,6 +405,11 @@ def test_mistakes(arguments, words, tiny, tmp_path, monkeypatch, capsys):
     code, said = command(monkeypatch, capsys, 'evaluate', *(part for pair in given.items() for part in pair), '--out', tmp_path/'out')
     assert code == 2 and words in said.err and 'Traceback' not in said.err
 
+def test_rows_of_training_data_that_cannot_be_read_are_counted(tmp_path):
+    (tmp_path/'train.jsonl').write_text('{"text": "one"}\n{"text"\n[1]\n{"text": "two"}\n')
+    _, counts = find_leaks([Task(id='a', question='What is one and one?', answer='2', domain='math')], [tmp_path/'train.jsonl'])
+    assert (counts.rows, counts.read, counts.set_aside) == (4, 2, 2) and counts.first_reason.startswith('first: train.jsonl, row 2, not JSON')
+
 @pytest.mark.parametrize('suite,expected', [('livecodebench', 'none'), ('math500', 'bubblewrap')])
 def test_programs_run_in_what_the_settings_say(suite, expected, tmp_path, monkeypatch, capsys):
     jobs = []
