@@ -187,9 +187,9 @@ def main():
     bugs = sample(all_bugs(), options.num, options.seed)
     rows = {Bug(*(row[name] for name in Bug.__dataclass_fields__)): row for row in (read_rows(ROWS) if ROWS.is_file() else [])}
     for row in rows.values() if options.again else ():
-        if not row['caught_by']: row |= dict(missed_at=row['commit'], tried='')
+        if not row['caught_by'] and 'about' not in row: row |= dict(missed_at=row.get('missed_at', row['commit']), tried='')
     for parts in (SUITE[:-1], SUITE[-1:]):   # the long last part only for what the others let through
-        def waits(row): return not row['caught_by'] and (not row['tried'] or SUITE.index(row['tried']) < SUITE.index(parts[-1]))
+        def waits(row): return not row['caught_by'] and 'about' not in row and (not row['tried'] or SUITE.index(row['tried']) < SUITE.index(parts[-1]))
         left = [bug for bug in bugs if bug not in rows or waits(rows[bug])]
         with ThreadPoolExecutor(num_cores()) as pool:
             for done in as_completed(running := {pool.submit(try_bug, bug, parts): bug for bug in left}):
