@@ -170,6 +170,13 @@ def test_folders_without_a_readme(tmp_path):
     assert [task.question for task in iter_tasks(folder, split='train')] == ['q0', 'q1'] and len(split_files(folder, 'test')) == 1
     assert len(split_files(folder_with(tmp_path/'one', {'problems.jsonl': GSM8K}))) == 1
 
+def test_a_file_beside_two_named_configs(tmp_path):
+    "It may be a third one's, which the README keeps back: what is asked for is read."
+    readme = '---\nconfigs:\n- config_name: one\n  data_files: one.jsonl\n- config_name: two\n  data_files: two.jsonl\n---\n'
+    folder = folder_with(tmp_path/'rows', {f'{name}.jsonl': GSM8K for name in ('one', 'two', 'three')})
+    (folder/'README.md').write_text(readme)
+    assert [path.name for path in split_files(folder, 'two/train')] == ['two.jsonl']
+
 def test_a_folder_is_read_from_wherever_it_is_named(tmp_path, monkeypatch):
     "`datasets` gives whole paths; the folder may come as a relative one, or by a link."
     folder_with(tmp_path/'rows', {'train.jsonl': GSM8K})
