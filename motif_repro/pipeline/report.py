@@ -367,7 +367,7 @@ Finished {{ run.finished }}, {{ run.total }} of work on {{ run.device }}.</p>
 <p class="soft small">The rules were fixed before the run; verdicts are computed, never written.
 Shaded in each sketch: where the whole 95 % interval has to lie; L2's interval is the planner's error. Dashed: zero.</p>
 <table class="claims">
-<caption class="small">{{ claims|length }} claims of the paper (Motif-2-12.7B-Reasoning, arXiv 2512.11463).
+<caption class="small">The lessons of the paper (Motif-2-12.7B-Reasoning, arXiv 2512.11463) as {{ claims|length }} claims.
 On cream, with its source: the paper's evidence. On white: ours, at this run's scale.</caption>
 <colgroup><col><col><col><col><col></colgroup>
 <thead><tr><th scope="col"></th><th scope="col">Claim</th><th scope="col" class="paper">In the paper</th>
