@@ -447,7 +447,7 @@ BENCHES = dict(
                 metrics=('extra_mib', *TIMES, 'cpu_s', 'tokens_per_s', 'num_tokens', 'loss_error'), cpu=((4, 512, 128, 4, 640), (4, 512, 128, 4, 32_768))),
 )
 
-# %% ../../nbs/pipeline/bench.ipynb #326b193b
+# %% ../../nbs/pipeline/bench.ipynb #9717c9f5
 def run_here(case:Case)->dict:
     "Measure a case in this process."
     torch.set_num_threads(case.threads)
@@ -499,9 +499,10 @@ def in_a_child(
     argument:dict,  # its sys.argv[1], as JSON
     threads:int=1,
 )->dict:
-    "The result of a process of its own."
+    "The result of a process of its own, which is none of several, whatever this one is."
     few = {name: str(threads) for name in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')}
-    done = subprocess.run([sys.executable, '-c', f'from {module} import main; main()', json.dumps(argument)], env=os.environ | few, capture_output=True, text=True)
+    alone = {name: value for name, value in os.environ.items() if name not in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')}
+    done = subprocess.run([sys.executable, '-c', f'from {module} import main; main()', json.dumps(argument)], env=alone | few, capture_output=True, text=True)
     if done.returncode < 0: raise ChildFailed(f'not measured: killed by signal {-done.returncode}, out of memory as a rule')
     if done.returncode: raise ChildFailed(f"failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
