@@ -127,18 +127,20 @@ def imports(path:Path, module:str, helpers:dict[str,str])->bool:
     said = re.compile(rf'{re.escape(dotted)}\b|from {re.escape(room)} import [^\n]*\b{name}\b')
     return bool(said.search(text)) or any(said.search(code) and re.search(rf'\b(from|import) {helper}\b', text) for helper, code in helpers.items())
 
-def commands(bug:Bug, copy:Path)->dict[str,list[str]]:
-    "Each part of the suite and what runs it; a part may be empty."
+def commands(bug:Bug, copy:Path)->dict[str,list[list[str]]]:
+    "Each part of the suite and the commands that run it, the module's own test file before the others."
     module = bug.notebook.removeprefix('nbs/').removesuffix('.ipynb').replace('/', '.')
     tests, notebooks = sorted(copy.glob('tests/test_*.py')), sorted(p for p in copy.glob('nbs/[!_]*/*.ipynb') if p.parent.name not in ('recipe', 'lessons'))
     helpers = {p.stem: p.read_text() for p in copy.glob('tests/*.py') if p not in tests}
-    near = sorted((p for p in tests if imports(p, module, helpers)), key=lambda p: p.stem != f"test_{module.rpartition('.')[2]}")   # its own first
+    near = [p for p in tests if imports(p, module, helpers)]
+    own = [p for p in near if p.stem == f"test_{module.rpartition('.')[2]}"]
     near_notebooks = [p for p in notebooks if imports(p, module, {}) and str(p.relative_to(copy)) != bug.notebook]
     pytest = [tool(copy, 'pytest'), '-x', '-p', 'no:cacheprovider']
     names = '|'.join(f'{p.parent.name}/{p.stem}' for p in near_notebooks)
     nbdev = lambda pattern: [tool(copy, 'nbdev-test'), '--n-workers', '1', '--path-re', rf'.*({pattern})\.ipynb$', '--skip-folder-re', r'^[_.]|^(recipe|lessons)$']
-    return dict(zip(SUITE, (nbdev(module.replace('.', '/')), [*pytest, *map(str, near)] if near else [], nbdev(names) if names else [],
-                            [*pytest, *map(str, [p for p in tests if p not in near and p.stem != 'test_repository'])]), strict=True))
+    def tested(files): return [[*pytest, *map(str, files)]] if files else []
+    rest = [p for p in tests if p not in near and p.stem != 'test_repository']
+    return dict(zip(SUITE, ([nbdev(module.replace('.', '/'))], tested(own) + tested([p for p in near if p not in own]), [nbdev(names)] if names else [], tested(rest)), strict=True))
 
 def fails(command:list[str], copy:Path, limit_s:float)->str:
     "The last line that a failing command says; '' if it passes."
@@ -160,7 +162,7 @@ def try_bug(bug:Bug, parts:tuple[str,...])->dict:
         commit = git_commit(copy)
         plant(bug, copy)
         run = commands(bug, copy)
-        caught = next(((part, said) for part in parts if run[part] and (said := fails(run[part], copy, LIMITS_S[part]))), ('', ''))
+        caught = next(((part, said) for part in parts for command in run[part] if (said := fails(command, copy, LIMITS_S[part]))), ('', ''))
     return asdict(bug) | dict(caught_by=caught[0], said=caught[1], tried=parts[-1], seconds=round(time.monotonic() - start), commit=commit)
 
 
