@@ -42,7 +42,7 @@ def keep_time(run:Path, name:str, seconds:float):
     times = read_times(run) | {name: round(seconds, 1)}
     with atomic_path(run/'times.json') as path: path.write_text(json.dumps(times, indent=1))
 
-# %% ../../nbs/pipeline/progress.ipynb #87d998e8
+# %% ../../nbs/pipeline/progress.ipynb #f40db899
 @dataclass(kw_only=True)
 class Progress:
     "What the user sees of a run."
@@ -72,7 +72,7 @@ class Progress:
         if time.monotonic() - self.shown < (1 if self.live else self.sign_of_life_s): return
         self.shown = time.monotonic()
         elapsed, left = self._elapsed_left(todo)
-        def said(name): return f"{name} {clock(todo[name])} of {clock(self.usual_s.get(name))}" + (f" ({rows} rows)" if (rows := count_rows(name)) else '')
+        def said(name): return f"{name} {clock(todo[name])} of {clock(self.usual_s.get(name))}" + (f" ({rows} row{'s'*(rows > 1)})" if (rows := count_rows(name)) else '')
         text = f"running: {', '.join(said(name) for name, seconds in todo.items() if seconds)}; elapsed {elapsed}, left {left}"
         print(f"\r\033[K{text[:shutil.get_terminal_size().columns - 1]}" if self.live else text, end='' if self.live else '\n', flush=True)
 
