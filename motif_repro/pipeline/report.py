@@ -194,7 +194,6 @@ def run_view(run_dir:Path, records:list[dict])->dict:
     path  = run_dir/'run.json'
     about = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
     words = lambda value: ', '.join(map(str, value)) if isinstance(value, (dict, list)) else value
-    own   = {key: value for key, value in about.get('settings', {}).items() if value and key != 'profile'}   # the run's profile stands above
     names = dict.fromkeys(name for record in records for name in record['versions'])
     device, commit = together(records, 'device').replace('cpu', 'CPU'), together(records, 'commit')
     return dict(name=run_dir.name, profile=about.get('profile'), description=about.get('description', ''), command=again(about), device=device, commit=commit,
@@ -202,7 +201,7 @@ def run_view(run_dir:Path, records:list[dict])->dict:
                 total=clock(sum(record['seconds'] for record in records)),
                 facts={'profile': about.get('profile', '–'), 'first seed': together([record['params'] for record in records], 'seed'),
                        'kit': together(records, 'version'), 'commit': commit, 'device': device},
-                settings={key: words(value) for key, value in own.items()},
+                settings={key: words(value) for key, value in about.get('settings', {}).items() if value and key != 'profile'},   # the run's profile stands in the facts
                 versions={name: together([record['versions'] for record in records], name) for name in names}, machine=machine())
 
 # %% ../../nbs/pipeline/report.ipynb #52ad3d9b
